@@ -1,0 +1,35 @@
+# Everything from a bare Python 3.11+: `make demo`, `make test`, `make lab9`. The environment lives in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo lab9 test lint bench clean
+
+demo: $(READY)  ## all of Lab 9 on the embedded digits, and its page
+	$(BIN)/fanin run lab9 --data digits --out runs/demo
+	@echo "Open runs/demo/report.html"
+
+lab9: $(READY)  ## the full job on MNIST
+	$(BIN)/fanin run lab9 --data mnist --out runs/lab9-mnist
+	@echo "Open runs/lab9-mnist/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+
+bench: $(READY)
+	$(BIN)/python benchmarks/cpu.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanin needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
