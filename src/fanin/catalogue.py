@@ -1,0 +1,186 @@
+"""Every name a recipe may use, with one line about it and its options: the one list that all others are taken from.
+
+Plain data, so that the command line and recipes know the names without loading torch. The function behind a name has
+that name in the room named beside the table; a test holds the two together. Adding an initialiser, an activation or an
+optimiser is one function there and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from fanin.errors import RecipeError, nearest
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name: what it is, and its options as name -> (type, default)."""
+
+    summary: str
+    options: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+# fanin.activations
+ACTIVATIONS: dict[str, Entry] = {
+    "identity": Entry("z: no activation, a linear network"),
+    "sigmoid": Entry("1 / (1 + exp(-z)); derivative at most 1/4, so gradients vanish with depth"),
+    "tanh": Entry("tanh(z); derivative at most 1"),
+    "relu": Entry("max(z, 0)"),
+    "leaky_relu": Entry("z if z > 0 else negative_slope * z", {"negative_slope": (NonNegative, 0.01)}),
+    "elu": Entry("z if z > 0 else exp(z) - 1"),
+    "selu": Entry("scaled ELU, self-normalising with LeCun initialisation (Klambauer et al., 2017)"),
+    "gelu": Entry("z * Phi(z), Phi the normal distribution function"),
+    "silu": Entry("z * sigmoid(z), also called swish"),
+    "mish": Entry("z * tanh(softplus(z))"),
+    "softplus": Entry("log(1 + exp(z)), a smooth ReLU"),
+    "softsign": Entry("z / (1 + |z|), saturates more slowly than tanh"),
+}
+
+_GAIN = {"gain": (Positive, 1.0)}
+_RELU_GAIN = {"gain": (Positive, 2**0.5)}
+
+# fanin.initializers
+INITIALIZERS: dict[str, Entry] = {
+    "default": Entry("PyTorch's nn.Linear: U(-a, a), a = 1 / sqrt(fan_in), for weights and biases"),
+    "zeros": Entry("all zero: hidden units stay equal for ever (symmetry)"),
+    "constant": Entry("every entry equal to `value`: symmetric, like zeros", {"value": (float, 0.1)}),
+    "normal": Entry("N(mean, std^2), whatever the layer's size", {"mean": (float, 0.0), "std": (Positive, 1.0)}),
+    "uniform": Entry("U(low, high), whatever the layer's size", {"low": (float, -1.0), "high": (float, 1.0)}),
+    "lecun_uniform": Entry("U(-a, a) with variance gain^2 / fan_in (LeCun et al., 1998)", _GAIN),
+    "lecun_normal": Entry("N(0, gain^2 / fan_in)", _GAIN),
+    "xavier_uniform": Entry("U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)", _GAIN),
+    "xavier_normal": Entry("N(0, gain^2 * 2 / (fan_in + fan_out))", _GAIN),
+    "kaiming_uniform": Entry(
+        "U(-a, a), a = gain * sqrt(3 / fan_in), gain sqrt(2) for ReLU (He et al., 2015)", _RELU_GAIN
+    ),
+    "kaiming_normal": Entry("N(0, gain^2 / fan_in), gain sqrt(2) for ReLU", _RELU_GAIN),
+    "orthogonal": Entry("gain * an orthogonal matrix, Haar-distributed (Saxe et al., 2014)", _GAIN),
+}
+
+# A bias has no fan_out and no matrix shape: only schemes that need neither.
+BIAS_INITIALIZERS = {name: INITIALIZERS[name] for name in ("default", "zeros", "constant", "normal", "uniform")}
+
+ALIASES: dict[str, str] = {
+    "he_uniform": "kaiming_uniform",
+    "he_normal": "kaiming_normal",
+    "glorot_uniform": "xavier_uniform",
+    "glorot_normal": "xavier_normal",
+    "pytorch": "default",
+    "linear": "identity",
+    "swish": "silu",
+    "none": "identity",
+}
+
+_LR = {"lr": (Positive, 1e-3)}
+_DECAY = {"weight_decay": (NonNegative, 0.0)}
+_BETAS = {"betas": (tuple[Fraction, Fraction], (0.9, 0.999)), "eps": (Positive, 1e-8)}
+
+# torch.optim, through fanin.engine.optimizers
+OPTIMIZERS: dict[str, Entry] = {
+    "sgd": Entry(
+        "stochastic gradient descent, with momentum and Nesterov's variant",
+        _LR | {"momentum": (NonNegative, 0.0), "dampening": (NonNegative, 0.0), "nesterov": (bool, False)} | _DECAY,
+    ),
+    "adadelta": Entry(
+        "Adadelta (Zeiler, 2012): steps from running averages of gradients and updates",
+        {"lr": (Positive, 1.0), "rho": (Fraction, 0.9), "eps": (Positive, 1e-6)} | _DECAY,
+    ),
+    "adagrad": Entry(
+        "Adagrad (Duchi et al., 2011): each weight's rate falls with its summed squared gradients",
+        {
+            "lr": (Positive, 1e-2),
+            "lr_decay": (NonNegative, 0.0),
+            "initial_accumulator_value": (NonNegative, 0.0),
+            "eps": (Positive, 1e-10),
+        }
+        | _DECAY,
+    ),
+    "adam": Entry("Adam (Kingma and Ba, 2015)", _LR | _BETAS | _DECAY | {"amsgrad": (bool, False)}),
+    "adamw": Entry(
+        "Adam with decoupled weight decay (Loshchilov and Hutter, 2019)",
+        _LR | _BETAS | {"weight_decay": (NonNegative, 1e-2), "amsgrad": (bool, False)},
+    ),
+    "sparse_adam": Entry("Adam that moves only entries with a non-zero gradient; sees sparse gradients", _LR | _BETAS),
+    "adamax": Entry("Adam with the infinity norm", {"lr": (Positive, 2e-3)} | _BETAS | _DECAY),
+    "asgd": Entry(
+        "averaged SGD (Polyak and Juditsky, 1992); evaluated at the running weights, as torch.optim leaves them",
+        {
+            "lr": (Positive, 1e-2),
+            "lambd": (NonNegative, 1e-4),
+            "alpha": (NonNegative, 0.75),
+            "t0": (NonNegative, 1e6),
+        }
+        | _DECAY,
+    ),
+    "lbfgs": Entry(
+        "limited-memory BFGS; re-evaluates each mini-batch up to max_eval times a step",
+        {
+            "lr": (Positive, 1.0),
+            "max_iter": (Count, 20),
+            "max_eval": (Count | None, None),
+            "tolerance_grad": (NonNegative, 1e-7),
+            "tolerance_change": (NonNegative, 1e-9),
+            "history_size": (Count, 100),
+            "line_search_fn": (Literal["strong_wolfe"] | None, None),
+        },
+    ),
+    "rmsprop": Entry(
+        "RMSprop (Hinton): gradients divided by a running root mean square",
+        {
+            "lr": (Positive, 1e-2),
+            "alpha": (Fraction, 0.99),
+            "eps": (Positive, 1e-8),
+            "momentum": (NonNegative, 0.0),
+            "centered": (bool, False),
+        }
+        | _DECAY,
+    ),
+    "rprop": Entry(
+        "resilient propagation: signs of gradients only; meant for full batches",
+        {
+            "lr": (Positive, 1e-2),
+            "etas": (tuple[Annotated[float, Gt(0), Lt(1)], Annotated[float, Gt(1)]], (0.5, 1.2)),
+            "step_sizes": (tuple[Positive, Positive], (1e-6, 50.0)),
+        },
+    ),
+}
+
+NORMALIZATIONS: dict[str, Entry] = {
+    "none": Entry("no normalisation"),
+    "batch": Entry("BatchNorm1d between Linear and activation (Ioffe and Szegedy, 2015): eps 1e-5, momentum 0.1"),
+}
+
+LOSSES: dict[str, Entry] = {
+    "cross_entropy": Entry("mean of -log softmax(z)[label], as nn.CrossEntropyLoss"),
+    "mse": Entry("mean over batch and outputs of (z - one_hot(label))^2, as nn.MSELoss"),
+}
+
+TABLES: dict[str, dict[str, Entry]] = {
+    "activation": ACTIVATIONS,
+    "init": INITIALIZERS,
+    "bias_init": BIAS_INITIALIZERS,
+    "optimizer": OPTIMIZERS,
+    "normalization": NORMALIZATIONS,
+    "loss": LOSSES,
+}
+
+
+def canonical(table: str, name: str) -> str:
+    """The catalogue's spelling of `name` in `table` ("he_normal" -> "kaiming_normal"), or a RecipeError that helps."""
+    entries = TABLES[table]
+    key = name.strip().lower()
+    if key in entries:
+        return key
+    if ALIASES.get(key) in entries:
+        return ALIASES[key]
+    known = ", ".join(entries)
+    raise RecipeError(f"{table}: expected one of {known}; got {name!r}{nearest(key, [*entries, *ALIASES])}")

@@ -1,0 +1,64 @@
+"""The catalogue: every name resolves, every default is torch.optim's own, spellings are canonical."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from fanin import activations, initializers
+from fanin.catalogue import ALIASES, BIAS_INITIALIZERS, INITIALIZERS, OPTIMIZERS, TABLES, canonical
+from fanin.engine.losses import LOSSES
+from fanin.engine.optimizers import CLASSES
+from fanin.errors import RecipeError
+from fanin.recipe import choose
+
+# arguments of torch.optim that change how it computes, not what
+_HOW = {"params", "foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_defaults_and_options_are_torchs(name: str) -> None:
+    theirs = {k: p.default for k, p in inspect.signature(CLASSES[name]).parameters.items() if k not in _HOW}
+    ours = {option: default for option, (_, default) in OPTIMIZERS[name].options.items()}
+    assert ours == theirs
+    assert dict(choose("optimizer", name).options) == theirs
+
+
+def test_every_name_resolves() -> None:
+    assert set(CLASSES) == set(OPTIMIZERS)
+    assert set(LOSSES) == set(TABLES["loss"])
+    for table, room in (("activation", activations), ("init", initializers), ("bias_init", initializers)):
+        for name in TABLES[table]:
+            assert callable(getattr(room, name))
+    for table in ("activation", "init", "bias_init", "optimizer"):
+        for name in TABLES[table]:
+            assert choose(table, name).name == name
+
+
+def test_biases_take_the_same_options() -> None:
+    assert all(INITIALIZERS[name] is entry for name, entry in BIAS_INITIALIZERS.items())
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_an_alias_leads_to_a_name_of_some_table(alias: str, name: str) -> None:
+    tables = [table for table, entries in TABLES.items() if name in entries]
+    assert tables
+    assert all(canonical(table, f" {alias.upper()} ") == name for table in tables if alias not in TABLES[table])
+
+
+def test_no_alias_hides_a_name() -> None:
+    hidden = {(table, alias) for table, entries in TABLES.items() for alias in ALIASES if alias in entries}
+    assert hidden <= {("normalization", "none")}  # there it is itself a name, and names come first
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_entry_says_what_it_is(table: str) -> None:
+    summaries = [entry.summary for entry in TABLES[table].values()]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+def test_an_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'relu'"):
+        canonical("activation", "rellu")

@@ -1,0 +1,172 @@
+"""Study: TOML in and out, overrides, bundled studies."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanin.errors import RecipeError
+from fanin.recipe import Recipe
+from fanin.study import Arm, Published, Study, assign, bundled, find, override, parse_assignment, parse_value
+from tests.test_recipe import recipes
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
+curves = st.lists(st.floats(0, 1e3), max_size=4).map(tuple)
+published = st.builds(Published, train_cost=curves, test_accuracy=curves, accuracy=st.none() | st.floats(0, 1))
+arms = st.builds(
+    lambda name, recipe, pub, note: Arm(name=name, recipe=Recipe.from_dict(recipe), published=pub, note=note),
+    names,
+    recipes,
+    st.none() | published,
+    st.text(max_size=10),
+)
+studies = st.builds(
+    lambda name, arms, question, seeds: Study(name=name, arms=tuple(arms), question=question, seeds=seeds),
+    names,
+    st.lists(arms, min_size=1, max_size=4, unique_by=lambda arm: arm.name),
+    st.text(max_size=20),
+    st.integers(1, 99),
+)
+
+
+@given(studies)
+def test_toml_round_trip(study):
+    assert Study.from_dict(tomllib.loads(study.to_toml())) == study
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_bundled_studies_are_valid_and_named_after_their_files(name):
+    (study,) = find(name)
+    assert study.name == name
+    assert study.title
+    assert study.question
+    assert Study.from_dict(tomllib.loads(study.to_toml())) == study
+
+
+def test_lab9_is_all_of_its_folder_in_order():
+    assert [study.name for study in find("lab9")] == list(bundled())
+    assert len(bundled()) == 11
+
+
+def test_quirks_trains_nothing_that_other_studies_do_not():
+    *others, quirks = find("lab9")
+    known = {arm.recipe.key for study in others for arm in study.arms}
+    assert quirks.name == "lab9/quirks"
+    assert {arm.recipe.key for arm in quirks.arms} <= known
+
+
+def test_a_study_without_arms_is_its_recipe():
+    study = Study.from_dict({"name": "one", "recipe": {"hidden": [5]}})
+    assert [(arm.name, arm.recipe.hidden) for arm in study.arms] == [("default", (5,))]
+
+
+def test_trials_are_paired_by_seed():
+    study = Study.from_dict({"name": "s", "seeds": 3, "arms": [{"name": "a"}, {"name": "b", "init": "zeros"}]})
+    assert [[t.seed for t in study.trials(arm)] for arm in study.arms] == [[0, 1, 2], [0, 1, 2]]
+
+
+BAD = [
+    ({"arms": []}, "arms: expected a list of tables"),
+    ({"arms": [{}]}, "arms.0.name: field required"),
+    ({"arms": [{"name": "a"}, {"name": "a"}]}, "the name 'a' is used more than once"),
+    ({"arms": [{"name": "a", "hiden": [1]}]}, "arms.0.hiden: unknown key"),
+    ({"arms": [{"name": "a", "published": {"cost": 1}}]}, "arms.0.published.cost: unknown key"),
+    ({"seeds": 0}, "seeds: expected greater than or equal to 1; got 0"),
+    ({"sed": 3}, "sed: unknown key; a study takes"),
+    ({"recipe": 3}, "recipe: expected a table"),
+    ({"recipe": {"init": "xavir"}, "arms": [{"name": "a"}, {"name": "b"}]}, "recipe.init: expected one of"),
+    ({"success_accuracy": 2.0}, "success_accuracy: expected less than or equal to 1"),
+    (
+        {"questions": [{"ask": "?", "a": {"arm": "x"}, "b": {"arm": "default"}, "if_higher": "h", "if_lower": "l"}]},
+        "questions.0.a.arm: expected one of ['default']; got 'x'",
+    ),
+    ({"questions": [{"ask": "?"}]}, "questions.0.a: field required"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), BAD, ids=[m for _, m in BAD])
+def test_bad_studies(tmp_path, data, message):
+    import tomli_w
+
+    file = tmp_path / "s.toml"
+    file.write_text(tomli_w.dumps({"name": "s"} | data))
+    with pytest.raises(RecipeError) as caught:
+        Study.from_toml(file)
+    assert message in str(caught.value)
+    assert all(line.startswith(f"{file}: ") for line in str(caught.value).splitlines())
+
+
+def test_a_problem_of_the_shared_recipe_is_told_once():
+    data = {"name": "s", "recipe": {"hiden": [1]}, "arms": [{"name": str(i)} for i in range(5)]}
+    with pytest.raises(RecipeError) as caught:
+        Study.from_dict(data)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_that_are_no_toml(tmp_path):
+    (tmp_path / "a.toml").write_text("x = [")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    for name, message in [("a.toml", "not valid TOML"), ("b.toml", "not valid TOML"), ("c.toml", "cannot be read")]:
+        with pytest.raises(RecipeError, match=message):
+            find(str(tmp_path / name))
+
+
+def test_unknown_study_suggests_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'softmax'"):
+        find("softmx")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=0.1,0.2", ("lr", ["0.1", "0.2"])),
+        ("hidden=[4],[3,3]", ("hidden", ["[4]", "[3,3]"])),
+        ('init={name="normal",std=1.0},zeros', ("init", ['{name="normal",std=1.0}', "zeros"])),
+        ("a='x,y',z", ("a", ["'x,y'", "z"])),
+    ],
+)
+def test_assignments(text, expected):
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["lr", "=3", "lr="])
+def test_assignments_without_key_or_value(text):
+    with pytest.raises(RecipeError, match="expected key=value"):
+        parse_assignment(text)
+
+
+def test_values_are_toml_or_words():
+    assert [parse_value(t) for t in ("0.1", "true", "[1, 2]", "zeros", '"x y"')] == [0.1, True, [1, 2], "zeros", "x y"]
+
+
+def test_assign_reaches_fields_and_options():
+    recipe = Recipe()
+    assert assign(recipe, "lr", 0.5).optimizer["lr"] == 0.5
+    assert assign(recipe, "optimizer.lr", 0.5) == assign(recipe, "lr", 0.5)
+    assert assign(recipe, "epochs", 2).epochs == 2
+    assert assign(assign(recipe, "init", "normal"), "std", 0.5).init["std"] == 0.5
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        assign(recipe, "epoch", 2)
+    with pytest.raises(RecipeError, match="momentum: unknown key"):
+        assign(recipe, "momentum", 0.9)  # Adam has none
+    with pytest.raises(RecipeError, match="epochs has no options"):
+        assign(recipe, "epochs.x", 2)
+
+
+def test_override_multiplies_and_drops_what_is_no_longer_comparable():
+    (study,) = find("lab9/xavier")
+    changed = override(study, ["epochs=3"], ["lr=0.1,0.001", "dropout=0,0.5"])
+    assert len(changed.arms) == len(study.arms) * 4
+    assert changed.arms[0].name == "Xavier uniform, lr=0.1, dropout=0"
+    assert all(arm.published is None for arm in changed.arms)
+    assert {arm.recipe.epochs for arm in changed.arms} == {3}
+    same = override(study, ["epochs=15"])
+    assert same.arms[0].published == study.arms[0].published
+
+
+def test_override_of_one_arm_names_arms_by_their_values():
+    study = Study.from_dict({"name": "s"})
+    assert [arm.name for arm in override(study, [], ["init=zeros,he_normal"]).arms] == ["init=zeros", "init=he_normal"]
