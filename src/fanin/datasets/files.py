@@ -1,0 +1,57 @@
+"""From a path to the reader of what lies there: .npz, .csv, IDX files, folders of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fanin.datasets.arrays import Dataset
+from fanin.datasets.idx import find_idx, load_folder, load_pair
+from fanin.datasets.npz import load_npz
+from fanin.datasets.pictures import load_pictures
+from fanin.datasets.table import load_csv
+from fanin.datasets.unpack import require_file
+from fanin.errors import DataError
+
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+
+def looks_like_path(spec: str) -> bool:
+    """Whether a spec can only mean a file: it has a separator, a comma, or a known ending."""
+    return any(mark in spec for mark in "/\\,~") or spec.lower().endswith((".npz", *_CSV, "ubyte", ".gz"))
+
+
+def load_path(spec: str, folder: Path | None = None) -> Dataset:
+    """The data set at a path; a relative path that does not exist here is looked for in `folder`."""
+    path = _resolved(spec, folder)
+    if "," in spec and not path.exists():
+        return _load_two(spec, folder)
+    if path.is_dir():
+        found = find_idx(path)
+        return load_folder(path, found) if found else load_pictures(path)
+    require_file(path)
+    lower = path.name.lower()
+    if lower.endswith(".npz"):
+        return load_npz(path)
+    if lower.endswith(_CSV):
+        return load_csv(path)
+    raise DataError(
+        f"{path}: expected a .npz or .csv(.gz) file, a folder, or 'images,labels' (two IDX files), "
+        f"given a file ending in {''.join(path.suffixes) or 'nothing'}; rename it or convert it"
+    )
+
+
+def _load_two(spec: str, folder: Path | None) -> Dataset:
+    halves = [half.strip() for half in spec.split(",")]
+    if len(halves) != 2 or not all(halves):
+        raise DataError(f"{spec!r}: expected two IDX files, 'images,labels', given {len(halves)} parts")
+    return load_pair(*(_resolved(half, folder) for half in halves))
+
+
+def _resolved(spec: str, folder: Path | None) -> Path:
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{spec!r}: {error}; write the whole path") from error
+    if folder is not None and not path.exists() and (folder / path).exists():
+        return folder / path
+    return path
