@@ -1,0 +1,150 @@
+"""Network: the parameters of a stack of M equal multilayer perceptrons, flat, with views by layer; and their start.
+
+Member m's parameters are one contiguous row, so that one optimiser call moves all of them; every tensor in it starts
+and ends on whole vector registers (see engine.buffers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from fanin.engine.buffers import pitch
+from fanin.initializers import initialize
+from fanin.recipe import Recipe, Trial
+from fanin.streams import Stream
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scale and shift of a normalised layer, or their gradients, (M, 1, out)."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True)
+class Norm(Affine):
+    """Batch normalisation of all M members: scale, shift and running statistics, (M, 1, out)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of all M members: weight (M, out, in), bias (M, 1, out)."""
+
+    weight: Tensor
+    bias: Tensor
+    norm: Norm | None = None
+    transposed: Tensor = field(init=False)  # the weight as a product from the right takes it: (M, in, out), a view
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transposed", self.weight.transpose(1, 2))
+
+    def member(self, m: int) -> Layer:
+        """The same layer of member m alone, as a stack of one."""
+        norm = self.norm and Norm(*(t[m : m + 1] for t in _tensors(self.norm)))
+        return Layer(self.weight[m : m + 1], self.bias[m : m + 1], norm)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of one layer's parameters, shaped as they are."""
+
+    weight: Tensor
+    bias: Tensor
+    norm: Affine | None = None
+
+    @classmethod
+    def like(cls, layer: Layer) -> Gradients:
+        """Zeros for a layer's parameters."""
+        norm = layer.norm and Affine(torch.zeros_like(layer.norm.scale), torch.zeros_like(layer.norm.shift))
+        return cls(torch.zeros_like(layer.weight), torch.zeros_like(layer.bias), norm)
+
+
+def _tensors(norm: Norm) -> Iterable[Tensor]:
+    return norm.scale, norm.shift, norm.running_mean, norm.running_var
+
+
+def widths(recipe: Recipe, features: int, classes: int) -> list[int]:
+    """Layer widths from input to output."""
+    return [features, *recipe.hidden, recipe.outputs or classes]
+
+
+class Network:
+    """M networks of one shape: `parameters` and `gradients` (M, P), and both by layer as views."""
+
+    def __init__(
+        self, recipe: Recipe, sizes: Sequence[int], members: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shapes = [_shapes(recipe, pair, last=i == len(sizes) - 2) for i, pair in enumerate(pairwise(sizes))]
+        length = sum(pitch(shape.numel()) for layer in shapes for shape in layer.values())
+        self.parameters = torch.zeros(members, length, dtype=dtype, device=device)
+        self.gradients = torch.zeros_like(self.parameters)
+        self.layers = [_layer(views) for views in _views(self.parameters, shapes)]
+        self.layer_gradients = [_gradients(views) for views in _views(self.gradients, shapes)]
+
+    def initialize(self, trials: Sequence[Trial]) -> None:
+        """Draw each member's start from its own trial's streams, one member at a time."""
+        for m, trial in enumerate(trials):
+            for i, layer in enumerate(self.layers):
+                _, fan_out, fan_in = layer.weight.shape
+                recipe, fans = trial.recipe, {"fan_in": fan_in, "fan_out": fan_out}
+                noise = Stream(trial.seed, "weight", layer=i)
+                layer.weight[m] = initialize(recipe.init, noise, (fan_out, fan_in), **fans)
+                noise = Stream(trial.seed, "bias", layer=i)
+                layer.bias[m, 0] = initialize(recipe.bias_init, noise, (fan_out,), **fans)
+                if layer.norm is not None:
+                    layer.norm.scale[m] = 1
+
+    def state(self, m: int) -> dict[str, Tensor]:
+        """Copies of member m's tensors, by names that `engine.export` turns into an nn.Sequential."""
+        out: dict[str, Tensor] = {}
+        for i, layer in enumerate(self.layers):
+            out[f"layers.{i}.weight"] = layer.weight[m].clone()
+            out[f"layers.{i}.bias"] = layer.bias[m, 0].clone()
+            if layer.norm is not None:
+                names = ("scale", "shift", "running_mean", "running_var")
+                for name, tensor in zip(names, _tensors(layer.norm), strict=True):
+                    out[f"layers.{i}.{name}"] = tensor[m, 0].clone()
+        return out
+
+
+def _shapes(recipe: Recipe, fans: tuple[int, int], *, last: bool) -> dict[str, torch.Size]:
+    """Shapes of one layer's parameters in one member."""
+    fan_in, fan_out = fans
+    shapes = {"weight": torch.Size((fan_out, fan_in)), "bias": torch.Size((1, fan_out))}
+    if recipe.normalization == "batch" and not last:
+        shapes |= {"scale": torch.Size((1, fan_out)), "shift": torch.Size((1, fan_out))}
+    return shapes
+
+
+def _views(flat: Tensor, shapes: Sequence[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
+    """Views (M, ...) into the rows of `flat`, layer by layer."""
+    layers, start = [], 0
+    for layer in shapes:
+        views = {}
+        for name, shape in layer.items():
+            views[name] = flat[:, start : start + shape.numel()].view(len(flat), *shape)
+            start += pitch(shape.numel())
+        layers.append(views)
+    return layers
+
+
+def _layer(views: dict[str, Tensor]) -> Layer:
+    if "scale" not in views:
+        return Layer(views["weight"], views["bias"])
+    scale, shift = views["scale"], views["shift"]
+    norm = Norm(scale, shift, torch.zeros(shift.shape).to(shift), torch.ones(shift.shape).to(shift))
+    return Layer(views["weight"], views["bias"], norm)
+
+
+def _gradients(views: dict[str, Tensor]) -> Gradients:
+    norm = Affine(views["scale"], views["shift"]) if "scale" in views else None
+    return Gradients(views["weight"], views["bias"], norm)

@@ -1,0 +1,131 @@
+"""The forward and the backward pass of a stack, explicit, on buffers allocated once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fanin.activations import Activation, resolve
+from fanin.engine.buffers import buffer, whole
+from fanin.engine.losses import LOSSES, Loss
+from fanin.engine.network import Affine, Gradients, Layer, Norm
+from fanin.recipe import Recipe
+
+BATCHNORM_EPS = 1e-5
+BATCHNORM_MOMENTUM = 0.1
+
+
+class Normalizer:
+    """Batch normalisation of one layer over the batch axis: y = x_hat * scale + shift, x_hat = (z - mean) / std."""
+
+    def __init__(self, members: int, batch: int, width: int, *, like: Tensor) -> None:
+        self.centred = buffer(like, members, batch, width)  # z - mean, then x_hat
+        self.inverse_std = like.new_empty(members, 1, width)
+        self._product = buffer(like, members, batch, width)
+        self._mean, self._variance, self._factor = (torch.empty_like(self.inverse_std) for _ in range(3))
+        # tensors, not numbers: a number is wrapped and converted anew at every call
+        self._eps = like.new_tensor(BATCHNORM_EPS)
+        self._unbias = like.new_tensor(batch / max(batch - 1, 1))
+        self._share = like.new_tensor(1 / batch)
+
+    def forward(self, z: Tensor, norm: Norm, *, update: bool) -> None:
+        """Replace z (M, B, H) by its normalised, scaled and shifted values; `update` moves the running statistics."""
+        mean, variance = self._mean, self._variance
+        torch.mean(z, 1, keepdim=True, out=mean)
+        torch.sub(z, mean, out=self.centred)
+        torch.mean(torch.mul(self.centred, self.centred, out=z), 1, keepdim=True, out=variance)
+        if update:
+            norm.running_mean.lerp_(mean, BATCHNORM_MOMENTUM)
+            norm.running_var.lerp_(torch.mul(variance, self._unbias, out=self._factor), BATCHNORM_MOMENTUM)
+        torch.rsqrt(variance.add_(self._eps), out=self.inverse_std)
+        self.centred.mul_(self.inverse_std)
+        torch.mul(self.centred, norm.scale, out=z).add_(norm.shift)
+
+    def backward(self, grad: Tensor, norm: Norm, gradient: Affine) -> None:
+        """Turn d loss / d y into d loss / d z in place; fill the gradients of scale and shift.
+
+        dz = scale / std * (dy - mean(dy) - x_hat * mean(dy * x_hat)), means over the batch.
+        """
+        torch.sum(grad, 1, keepdim=True, out=gradient.shift)
+        torch.sum(torch.mul(grad, self.centred, out=self._product), 1, keepdim=True, out=gradient.scale)
+        torch.mul(self.centred, gradient.scale, out=self._product).add_(gradient.shift).mul_(self._share)
+        grad.sub_(self._product).mul_(torch.mul(self.inverse_std, norm.scale, out=self._factor))
+
+
+class Passes:
+    """Buffers for batches of B examples through a stack of M networks; `inputs` (M, B, D) and `labels` (M, B) go in.
+
+    After `forward`, `losses` (M,) holds each member's mean loss over its batch, `pre[l]` the pre-activations of layer l
+    (of a hidden layer only if its derivative needs them: else its output has taken their place), `post[l]` each hidden
+    layer's output and `outputs[l]` the same after dropout; after `backward`, `deltas[l]` is d loss / d z of layer l.
+    """
+
+    def __init__(self, layers: Sequence[Layer], recipe: Recipe, batch: int) -> None:
+        self.activation: Activation = resolve(recipe.activation)
+        self._loss: Loss = LOSSES[recipe.loss]
+        members = layers[0].weight.shape[0]
+        like = layers[0].weight
+        sizes = [layers[0].weight.shape[2], *(layer.weight.shape[1] for layer in layers)]
+
+        def buffers(count: int) -> list[Tensor]:
+            return [buffer(like, members, batch, width) for width in sizes[1 : 1 + count]]
+
+        hidden = len(layers) - 1
+        in_place = self.activation.saved == "output"
+        self.inputs = buffer(like, members, batch, sizes[0])
+        self.labels = torch.empty(members, batch, dtype=torch.int64, device=like.device)
+        self.losses = like.new_zeros(members)
+        self.pre = buffers(len(layers))
+        self.post = self.pre[:hidden] if in_place else buffers(hidden)
+        self.masks = buffers(hidden) if recipe.dropout > 0 else []
+        self.outputs = buffers(hidden) if recipe.dropout > 0 else self.post
+        self.deltas = buffers(len(layers))
+        self._transposed_deltas = [delta.transpose(1, 2) for delta in self.deltas]
+        # activations work on whole buffers, padding and all (see engine.buffers)
+        self._flat_pre = [whole(z) for z in self.pre[:hidden]]
+        self._flat_post = self._flat_pre if in_place else [whole(h) for h in self.post]
+        self._flat_deltas = [whole(delta) for delta in self.deltas[:hidden]]
+        self._flat_saved = self._flat_post if in_place else self._flat_pre
+        self._log_probabilities = buffer(like, members, batch, sizes[-1])
+        normalized = recipe.normalization == "batch"
+        self._norms = [Normalizer(members, batch, h, like=like) for h in sizes[1:-1]] if normalized else []
+
+    def forward(self, layers: Sequence[Layer], *, dropout: bool, update: bool) -> None:
+        """Loss of the batch in training mode; `update` moves batch normalisation's running statistics."""
+        below, last = self.inputs, len(layers) - 1
+        for i, layer in enumerate(layers):
+            z = self.pre[i]
+            torch.bmm(below, layer.transposed, out=z)
+            z.add_(layer.bias)
+            if i == last:
+                break
+            if layer.norm is not None:
+                self._norms[i].forward(z, layer.norm, update=update)
+            self.activation.apply(self._flat_pre[i], self._flat_post[i])
+            below = self.post[i]
+            if dropout:
+                below = torch.mul(below, self.masks[i], out=self.outputs[i])
+        self._loss(self.pre[last], self.labels, self._log_probabilities, self.deltas[last], self.losses)
+
+    def backward(self, layers: Sequence[Layer], gradients: Sequence[Gradients], *, dropout: bool) -> None:
+        """Gradients of each member's own mean loss, from the last layer to the first."""
+        outputs = self.outputs if dropout else self.post
+        for i in reversed(range(len(layers))):
+            gradient = gradients[i]
+            below = outputs[i - 1] if i else self.inputs
+            torch.bmm(self._transposed_deltas[i], below, out=gradient.weight)
+            # Normalisation subtracts the mean, so a bias before it has gradient 0, exactly: it is left at 0, where
+            # summing would leave rounding noise that adaptive optimisers blow up to full-sized steps.
+            if gradient.norm is None:
+                torch.sum(self.deltas[i], 1, keepdim=True, out=gradient.bias)
+            if i == 0:
+                break
+            grad = torch.bmm(self.deltas[i], layers[i].weight, out=self.deltas[i - 1])
+            if dropout:
+                grad.mul_(self.masks[i - 1])
+            self.activation.backward(self._flat_deltas[i - 1], self._flat_saved[i - 1])
+            norm, norm_gradient = layers[i - 1].norm, gradients[i - 1].norm
+            if norm is not None and norm_gradient is not None:
+                self._norms[i - 1].backward(grad, norm, norm_gradient)
