@@ -1,0 +1,148 @@
+"""Store: what goes in comes out; whole trials or none; folders that are no store."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from fanin.errors import StoreError
+from fanin.record import Divergence, Epoch, LayerSignal, Record
+from fanin.store import FILE, Store
+from fanin.study import Study
+
+STUDY = Study.from_dict({"name": "s", "seeds": 2, "arms": [{"name": "b"}, {"name": "a", "init": "zeros"}]})
+DATA = {"name": "digits", "fingerprint": "f"}
+
+
+def record(trial, status="done", **changes):
+    values = {
+        "trial_id": trial.id("f"),
+        "seed": trial.seed,
+        "status": status,
+        "epochs": (Epoch(1, 0.5, 2.0, 1.5, 0.5, 0.4), Epoch(2, 0.5, 1.0, 0.5, 0.75, 0.6, 0.4, 0.8)),
+        "signal": (LayerSignal(0, 1, 1.0, 0.1, 0.2, 0.0, None), LayerSignal(0, 2, 2.0, 0.2, 0.3, None, None)),
+        "seconds": 1.5,
+        "environment": {"torch": "x", "stack": 2},
+    }
+    return Record(**values | changes)
+
+
+def fill(store):
+    store.put_study(STUDY, DATA)
+    trials = [trial for arm in STUDY.arms for trial in STUDY.trials(arm)]
+    records = [
+        record(trials[0]),
+        record(trials[1], "diverged", divergence=Divergence(2, 7, None), epochs=()),
+        record(trials[2], "failed", error="killed", epochs=(), signal=(), environment=None),
+    ]
+    for trial, each in zip(trials, records, strict=False):
+        store.add(trial, "f", each)
+    return trials, records
+
+
+def test_round_trip(tmp_path):
+    with Store.create(tmp_path / "new" / "folder") as store:
+        trials, records = fill(store)
+    with Store.open(tmp_path / "new" / "folder") as store:
+        (stored,) = store.studies()
+        assert stored.study == STUDY
+        assert stored.data == DATA
+        assert store.records(STUDY) == {"b": records[:2], "a": [records[2]]}
+        assert store.finished(t.id("f") for t in trials) == {r.trial_id for r in records[:2]}
+        assert store.recipe(trials[2].id("f")) == trials[2].recipe
+
+
+def test_values_that_are_not_finite_survive(tmp_path):
+    trial = STUDY.trials(STUDY.arms[0])[0]
+    infinite = record(trial, epochs=(Epoch(1, 0.1, float("inf"), 1e300, 0.1, 0.1),))
+    with Store.create(tmp_path) as store:
+        store.put_study(STUDY, DATA)
+        store.add(trial, "f", infinite)
+        assert store.records(STUDY)["b"][0].epochs == infinite.epochs
+
+
+def test_a_second_record_replaces_the_first(tmp_path):
+    with Store.create(tmp_path) as store:
+        trials, _ = fill(store)
+        store.add(trials[2], "f", record(trials[2]))
+        assert store.records(STUDY)["a"] == [record(trials[2])]
+
+
+def test_a_study_is_replaced_and_its_trials_stay(tmp_path):
+    more = Study.from_dict({"name": "s", "seeds": 3, "arms": [{"name": "b"}]})
+    with Store.create(tmp_path) as store:
+        _, records = fill(store)
+        store.put_study(more, DATA)
+        assert store.records(more) == {"b": records[:2]}
+        assert [s.study.seeds for s in store.studies()] == [3]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    with Store.create(tmp_path) as store:
+        store.put_study(STUDY, DATA)
+        trial = STUDY.trials(STUDY.arms[0])[0]
+        twice = Epoch(1, 0.1, 1.0, 1.0, 0.5, 0.5)
+        with pytest.raises(StoreError, match="cannot be written"):
+            store.add(trial, "f", record(trial, epochs=(twice, twice)))  # the second row breaks the primary key
+        assert store.records(STUDY) == {"b": [], "a": []}
+        assert store.finished([trial.id("f")]) == set()
+
+
+def test_views_for_users(tmp_path):
+    with Store.create(tmp_path) as store:
+        fill(store)
+    db = sqlite3.connect(tmp_path / FILE)
+    rows = db.execute("SELECT study, arm, seed, status, epoch, accuracy FROM results").fetchall()
+    assert rows == [
+        ("s", "b", 0, "done", 2, 0.75),
+        ("s", "b", 1, "diverged", None, None),
+        ("s", "a", 0, "failed", None, None),
+    ]
+    assert db.execute("SELECT count(*), max(test_accuracy) FROM curves").fetchone() == (2, 0.75)
+    assert db.execute("SELECT arm, layer, dead FROM signal WHERE seed = 0").fetchall() == [
+        ("b", 1, 0.0),
+        ("b", 2, None),
+    ]
+    db.close()
+
+
+def test_the_file_is_sound_and_in_wal_mode(tmp_path):
+    with Store.create(tmp_path) as store:
+        fill(store)
+        db = sqlite3.connect(tmp_path / FILE)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        db.close()
+
+
+def test_reading_while_the_driver_writes(tmp_path):
+    with Store.create(tmp_path) as writer:
+        writer.put_study(STUDY, DATA)
+        with Store.open(tmp_path) as reader:
+            assert reader.records(STUDY) == {"b": [], "a": []}
+            trial = STUDY.trials(STUDY.arms[0])[0]
+            writer.add(trial, "f", record(trial))
+            assert len(reader.records(STUDY)["b"]) == 1
+
+
+def test_folders_that_are_no_store(tmp_path):
+    with pytest.raises(StoreError, match="no results here"):
+        Store.open(tmp_path)
+    (tmp_path / FILE).write_bytes(b"not a database, but long enough to be looked at" * 40)
+    for opened in (Store.open, Store.create):
+        with pytest.raises(StoreError, match="cannot be"):
+            opened(tmp_path)
+    with pytest.raises(StoreError, match="give a folder of your own"):
+        Store.create(tmp_path / FILE / "below-a-file")
+
+
+def test_another_schema_version_is_refused(tmp_path):
+    Store.create(tmp_path).close()
+    db = sqlite3.connect(tmp_path / FILE)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    for opened in (Store.open, Store.create):
+        with pytest.raises(StoreError, match="schema 99"):
+            opened(tmp_path)
