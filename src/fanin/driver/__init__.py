@@ -1,0 +1,8 @@
+"""The driver: studies become trials, trials cohorts, cohorts go to worker processes, records into the store.
+
+It never loads torch (on a CPU-only build), so that it starts at once; the workers do.
+"""
+
+from fanin.driver.run import Run as Run
+from fanin.driver.run import Watcher as Watcher
+from fanin.driver.run import run as run

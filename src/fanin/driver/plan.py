@@ -1,0 +1,105 @@
+"""Cohorts: which trials are trained together, and about how much work each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from fanin.recipe import Recipe, Trial
+
+# One thread's products run at about this rate, and each tensor operation costs about this much besides: rough figures,
+# good enough to weigh trials against each other for the progress bar and to see which networks are too small to fill
+# a core.
+_FLOP_PER_SECOND = 1.2e11
+_SECONDS_PER_LAYER = 5e-5
+
+# A layer's share of a step under which stacking pays, and the largest stack that still fits the cache (measured, see
+# docs/design/engine.md).
+_FILLED = 2.4e7
+_LARGEST_STACK = 8
+
+
+@dataclass
+class Cohort:
+    """Trials whose recipes differ in numbers only; `ids` are theirs on the data at hand."""
+
+    trials: list[Trial]
+    ids: list[str]
+    attempts: int = field(default=0, compare=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The first trial's recipe: shapes and operations are the same in all."""
+        return self.trials[0].recipe
+
+
+def cohort_key(recipe: Recipe) -> tuple[object, ...]:
+    """What changes shapes or operations; recipes with equal keys may share a stack."""
+    return (
+        recipe.hidden,
+        recipe.outputs,
+        recipe.activation,
+        recipe.normalization,
+        recipe.dropout > 0,
+        recipe.optimizer.name,
+        recipe.loss,
+        recipe.batch_size,
+        recipe.epochs,
+        recipe.train_metrics,
+    )
+
+
+def plan(trials: Iterable[tuple[Trial, str]], *, features: int, classes: int, workers: int) -> list[Cohort]:
+    """Cohorts in the order in which their first trials appear; no stack is so large that a worker would stand idle."""
+    groups: dict[tuple[object, ...], list[tuple[Trial, str]]] = {}
+    for trial, trial_id in trials:
+        groups.setdefault(cohort_key(trial.recipe), []).append((trial, trial_id))
+    cohorts = []
+    for members in groups.values():
+        size = min(stack_size(members[0][0].recipe, features, classes), -(-len(members) // workers))
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
+            cohorts.append(Cohort([t for t, _ in part], [i for _, i in part]))
+    return cohorts
+
+
+def stack_size(recipe: Recipe, features: int, classes: int) -> int:
+    """Members of a CPU stack: 1 for a network that fills a core alone, more for a small one.
+
+    LBFGS searches along one network's direction, and products of single examples do not stack exactly: both go alone.
+    """
+    if recipe.optimizer.name == "lbfgs" or recipe.batch_size == 1:
+        return 1
+    layers = len(recipe.hidden) + 1
+    return max(1, min(_LARGEST_STACK, int(_FILLED * layers / step_flop(recipe, features, classes))))
+
+
+def step_flop(recipe: Recipe, features: int, classes: int) -> float:
+    """Floating-point operations of one step's products: forward, weight gradients, and gradients by hidden layers."""
+    products = _products(recipe, features, classes)
+    return 2.0 * recipe.batch_size * (3 * sum(products) - products[0])
+
+
+def _products(recipe: Recipe, features: int, classes: int) -> list[int]:
+    sizes = [features, *recipe.hidden, recipe.outputs or classes]
+    return [a * b for a, b in pairwise(sizes)]
+
+
+def epoch_seconds(recipe: Recipe, *, examples: int, tests: int, features: int, classes: int) -> float:
+    """About how long an epoch of one trial takes on one core; only ratios matter."""
+    steps = examples // recipe.batch_size
+    evaluations = 10 if recipe.optimizer.name == "lbfgs" else 1
+    layers = len(recipe.hidden) + 1
+    training = step_flop(recipe, features, classes) / _FLOP_PER_SECOND + _SECONDS_PER_LAYER * layers
+    scored = 2 * tests + (examples if recipe.train_metrics else 0)
+    scoring = 2.0 * scored * sum(_products(recipe, features, classes)) / _FLOP_PER_SECOND
+    return steps * evaluations * training + scoring
+
+
+def distinct(trials: Iterable[tuple[Trial, str]]) -> list[tuple[Trial, str]]:
+    """Each trial once, where it first appears: arms of several studies may share trials."""
+    first: dict[str, tuple[Trial, str]] = {}
+    for trial, trial_id in trials:
+        first.setdefault(trial_id, (trial, trial_id))
+    return list(first.values())
