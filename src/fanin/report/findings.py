@@ -1,0 +1,106 @@
+"""Sentences that page and table share: what a study found, how recipes differ, what was reproduced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fanin.report.results import ArmSummary, StudySummary
+from fanin.report.words import LABELS, NOTHING, RATES, count, hundredths, interval, percent, significant
+
+MARKS = {"higher": "▲", "lower": "▼", "no evidence": "○"}
+
+
+def headline(summary: StudySummary) -> str:
+    """What the study found in a sentence or two: its first answer, else the verdicts on the arms."""
+    if summary.answers:
+        return summary.answers[0].text
+    first, found = summary.arms[0], [arm for arm in summary.arms[1:] if arm.difference]
+    if not found:
+        mean = first.accuracy.mean
+        return "No trial has finished." if mean is None else f"{first.name}: accuracy {percent(mean)}."
+    words = {"higher": "Higher accuracy", "lower": "Lower", "no evidence": "No evidence of a difference"}
+    parts = []
+    for verdict, word in words.items():
+        names = [a.name for a in found if a.difference and a.difference.verdict == verdict]
+        if names:
+            parts.append(f"{word}: {listed(names)}.")
+    return f"Against {first.name}: " + " ".join(parts)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names with commas; from the ninth on only their number."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def differs(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """The fields in which two recipes differ: "init: xavier_uniform, normal; dropout: 0.3, 0.0"."""
+    return "; ".join(f"{field}: {_value(a)} and {_value(b)}" for field, (a, b) in changed.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        options = ", ".join(f"{k} = {_value(v)}" for k, v in value.items() if k != "name")
+        return f"{value.get('name', '')} ({options})"
+    if isinstance(value, list):
+        return "×".join(str(v) for v in value) or "none"
+    return NOTHING if value is None else str(value)
+
+
+def trained(arm: ArmSummary) -> str:
+    """Trials that reached the success accuracy, of all with a result: "6/6"; a dash if there is none."""
+    return f"{arm.success.successes}/{arm.success.n}" if arm.success else NOTHING
+
+
+def published_accuracy(arm: ArmSummary) -> str:
+    """The accuracy that was printed for the arm, as percent without the unit; a dash if none was."""
+    known = arm.arm.published
+    if known is None:
+        return NOTHING
+    candidates = (known.accuracy_on_raw_pixels, known.accuracy, *known.test_accuracy[-1:])
+    return hundredths(next((value for value in candidates if value is not None), None))
+
+
+def reproduction(arm: ArmSummary) -> str:
+    """ "16/16 yes", "9/16 no", a dash without a verdict, or nothing if nothing was published."""
+    if arm.comparison is None:
+        return ""
+    if arm.reproduced is None:
+        return NOTHING
+    return f"{arm.comparison.score} {'yes' if arm.reproduced else 'no'}"
+
+
+def outside(arm: ArmSummary) -> list[tuple[str, str, str, str, str]]:
+    """Published points outside the band, as (what, epoch, published, our band, likely reason)."""
+    rows = []
+    for point in arm.comparison.outside if arm.comparison else ():
+        rate = point.series in RATES
+        form = hundredths if rate else significant
+        what = LABELS[point.series] + (", %" if rate else "")
+        band = interval(point.low, point.high, rate=rate) or NOTHING
+        epoch = str(point.epoch) if point.epoch else "last"
+        rows.append((what, epoch, form(point.value), band, point.reason))
+    return rows
+
+
+def troubles(arm: ArmSummary) -> list[str]:
+    """The trials that diverged or failed, and those that left no record, each as a sentence."""
+    lines = [f"{arm.name}, seed {t.seed}: {t.words}" for t in arm.troubles]
+    missing = arm.planned - len(arm.trials)
+    return [*lines, f"{arm.name}: {count(missing, 'trial')} not run yet"] if missing else lines
+
+
+def versions(summaries: Sequence[StudySummary]) -> dict[str, str]:
+    """Everything that is known of the environments, each value once: {"torch": "2.13.0", "device": "cpu"}."""
+    found: dict[str, dict[str, None]] = {}
+    for environment in (e for s in summaries for e in s.environments):
+        for key, value in environment.items():
+            found.setdefault(key, {})[str(value)] = None
+    return {key: ", ".join(values) for key, values in found.items()}
+
+
+def sizes(summary: StudySummary) -> str:
+    """How many examples: "60,000 to train, 10,000 to test"; empty if unknown."""
+    data = summary.data
+    return f"{data['train']:,} to train, {data['test']:,} to test" if "train" in data and "test" in data else ""

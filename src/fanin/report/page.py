@@ -1,0 +1,165 @@
+"""The whole report as one self-contained HTML file: no request, no script, light and dark, printable."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from fanin.errors import FaninError, StoreError
+from fanin.report import findings
+from fanin.report.results import StudySummary
+from fanin.report.section import section
+from fanin.report.words import count, duration
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def write_page(summaries: Sequence[StudySummary], path: Path) -> Path:
+    """Write the page to `path`, completely or not at all; StoreError if it cannot be written."""
+    text = render(summaries)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            Path(temporary).chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the page from a web server
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path}: the page cannot be written ({error.strerror}); give another path") from None
+    return path
+
+
+def render(summaries: Sequence[StudySummary]) -> str:
+    """The page as HTML text."""
+    if not summaries:
+        raise FaninError("a page: expected at least one study; got none")
+    title = _title(summaries)
+    sections = "\n".join(section(summary, f"study-{i}") for i, summary in enumerate(summaries, 1))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{_beside("page.css")}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+{_lede(summaries)}
+{_facts(summaries)}
+{_contents(summaries)}
+</header>
+<main>
+{sections}
+{_beside("reading.html")}{_environment(summaries)}
+</main>
+</body>
+</html>
+"""
+
+
+def _title(summaries: Sequence[StudySummary]) -> str:
+    if len(summaries) == 1:
+        return summaries[0].title
+    groups = {s.study.name.rpartition("/")[0] for s in summaries}
+    group = groups.pop() if len(groups) == 1 else ""
+    return f"{group}: {count(len(summaries), 'study')}" if group else count(len(summaries), "study")
+
+
+def _lede(summaries: Sequence[StudySummary]) -> str:
+    arms = sum(len(s.arms) for s in summaries)
+    seeds = sorted({s.study.seeds for s in summaries})
+    many = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"
+    return (
+        f'<p class="lede">{count(arms, "arm")} in {count(len(summaries), "study")}, '
+        f"each trained with {many}; arms are compared pair by pair, seed by seed.</p>"
+    )
+
+
+def _facts(summaries: Sequence[StudySummary]) -> str:
+    # studies may share trials: each is counted once here
+    trials = {trial.trial_id: trial for s in summaries for trial in s.trials}.values()
+    statuses = {word: sum(t.status == word for t in trials) for word in ("done", "diverged", "failed")}
+    finished = statuses["done"] + statuses["diverged"]
+    planned = len({(arm.arm.recipe.key, seed) for s in summaries for arm in s.arms for seed in range(arm.planned)})
+    bad = [f"{n} {word}" for word, n in statuses.items() if n and word != "done"]
+    names = dict.fromkeys(str(s.data.get("name", "unknown")) for s in summaries)
+    sizes = dict.fromkeys(findings.sizes(s) for s in summaries)
+    facts = (
+        ("trials with a result", f"{finished:,}", ", ".join([f"of {planned:,} planned", *bad]), ""),
+        ("published points reproduced", *_reproduced(summaries), ""),
+        ("training time, all trials", duration(sum(t.seconds for t in trials)), "", ""),
+        ("data", ", ".join(names), "; ".join(sizes), "text"),
+        ("device", *_device(summaries), "text"),
+    )
+    return f'<dl class="facts">{"".join(_fact(*fact) for fact in facts)}</dl>'
+
+
+def _fact(name: str, value: str, more: str, kind: str) -> str:
+    below = f"<dd>{escape(more)}</dd>" if more else ""
+    return f'<div><dt>{name}</dt><dd class="value {kind}">{escape(value)}</dd>{below}</div>'
+
+
+def _reproduced(summaries: Sequence[StudySummary]) -> tuple[str, str]:
+    """Points inside of all that were compared, and the same for whole arms; an arm of two studies counts once."""
+    arms = {(a.arm.recipe.key, a.arm.published): a.comparison for s in summaries for a in s.arms}
+    found = [c for c in arms.values() if c and c.points]
+    if not found:
+        return "–", "nothing to compare"
+    inside, points = sum(c.inside for c in found), sum(len(c.points) for c in found)
+    whole = sum(c.reproduced is True for c in found)
+    return f"{inside}/{points}", f"{whole} of {count(len(found), 'arm')} completely"
+
+
+def _device(summaries: Sequence[StudySummary]) -> tuple[str, str]:
+    known = findings.versions(summaries)
+    device = known.get("device", "unknown")
+    return device, known.get("cpu", "") if device == "cpu" else ""
+
+
+def _contents(summaries: Sequence[StudySummary]) -> str:
+    rows = "\n".join(
+        f'<li><a href="#study-{i}">{escape(s.title)}</a>'
+        f'<span class="found">{escape(findings.headline(s))}</span><span class="score">{_points(s)}</span></li>'
+        for i, s in enumerate(summaries, 1)
+    )
+    links = '<a href="#reading">How to read this page</a> · <a href="#environment">Environment</a>'
+    return f'<nav aria-label="Studies">\n<ol>\n{rows}\n</ol>\n<p class="more">{links}</p>\n</nav>'
+
+
+def _points(summary: StudySummary) -> str:
+    inside, total = summary.points
+    return f"{inside}/{total} points" if total else ""
+
+
+def _environment(summaries: Sequence[StudySummary]) -> str:
+    known = findings.versions(summaries)
+    prints = dict.fromkeys(str(s.data.get("fingerprint", "")) for s in summaries)
+    known["data fingerprint"] = ", ".join(filter(None, prints))
+    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in known.items())
+    return (
+        '<section id="environment" aria-labelledby="environment-title">'
+        f'<h2 id="environment-title">Environment</h2><dl class="versions">{rows}</dl></section>'
+    )
+
+
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,113 @@
+"""Published numbers against our seeds: each point inside or outside the spread; is the arm reproduced?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanin.record import Epoch, Record
+from fanin.report.measures import number
+from fanin.report.words import LABELS, RATES
+from fanin.statistics import SEEDS_FOR_A_BAND, spread_band
+from fanin.study import Arm, Published
+
+# the fields of fanin.study.Published, and the metric of an epoch that each one speaks of
+SERIES = {"train_cost": "train_cost", "train_loss": "train_loss", "train_accuracy": "train_accuracy"}
+SERIES |= {"test_loss": "test_loss", "test_accuracy": "test_accuracy"}
+NO_REASON = "no reason is known"
+FINAL = {"accuracy": "test_accuracy", "accuracy_on_raw_pixels": "accuracy_on_raw_pixels"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One published number and the band of our seeds; no band where no seed of ours measured it."""
+
+    series: str
+    epoch: int | None  # from 1; None for a number printed once, at the end
+    value: float
+    low: float | None
+    high: float | None
+    reason: str = ""  # for a point outside: what is known about why
+
+    @property
+    def inside(self) -> bool:
+        """Low <= value <= high."""
+        return self.low is not None and self.high is not None and self.low <= self.value <= self.high
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm's published numbers against its seeds; without a verdict `why_not` says why, no `points`."""
+
+    published: Published
+    points: tuple[Point, ...]
+    why_not: str = ""
+
+    @property
+    def inside(self) -> int:
+        """How many points lie inside."""
+        return sum(point.inside for point in self.points)
+
+    @property
+    def score(self) -> str:
+        """Points inside of all points, such as "15/15"; empty without a verdict."""
+        return f"{self.inside}/{len(self.points)}" if self.points else ""
+
+    @property
+    def outside(self) -> tuple[Point, ...]:
+        """The points that are not inside."""
+        return tuple(point for point in self.points if not point.inside)
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Whether all points lie inside; None without a verdict."""
+        return not self.outside if self.points else None
+
+
+def compare(arm: Arm, records: Sequence[Record], data: str) -> Comparison | None:
+    """The arm's published numbers against its finished seeds; None if nothing was published."""
+    if arm.published is None or not _printed(arm.published):
+        return None
+    done = [r for r in records if r.final is not None]
+    if arm.published.data != data:
+        return Comparison(arm.published, (), f"published for {arm.published.data}; this ran on {data}")
+    if len(done) < SEEDS_FOR_A_BAND:
+        why = f"the rule needs at least {SEEDS_FOR_A_BAND} finished seeds; {len(done)} finished"
+        return Comparison(arm.published, (), why)
+    points = tuple(_point(series, epoch, value, done) for series, epoch, value in _printed(arm.published))
+    return Comparison(arm.published, tuple(_explained(point, points, arm.note) for point in points))
+
+
+def _printed(published: Published) -> list[tuple[str, int | None, float]]:
+    curves = [(name, i, value) for name in SERIES for i, value in enumerate(getattr(published, name), 1)]
+    finals = [(name, None, value) for name in FINAL if (value := getattr(published, name)) is not None]
+    return [*curves, *finals]
+
+
+def _point(series: str, epoch: int | None, value: float, done: Sequence[Record]) -> Point:
+    field = (SERIES | FINAL)[series]
+    rows: list[Epoch] = [r.epochs[-1 if epoch is None else epoch - 1] for r in done if len(r.epochs) >= (epoch or 1)]
+    ours = [v for row in rows if (v := number(getattr(row, field))) is not None]
+    band = spread_band(ours, value, cost=field not in RATES)
+    return Point(series, epoch, value, *(band or (None, None)))
+
+
+def _explained(point: Point, points: Sequence[Point], note: str) -> Point:
+    if point.inside:
+        return point
+    if point.low is None or point.high is None:
+        return dataclasses.replace(point, reason=f"this study did not measure the {LABELS[point.series]} there")
+    half = _rounding([p.value for p in points if p.series == point.series])
+    if note:
+        reason = note
+    elif point.low - half <= point.value <= point.high + half:
+        reason = "inside within the rounding of the printed number"
+    else:
+        reason = NO_REASON
+    return dataclasses.replace(point, reason=reason)
+
+
+def _rounding(values: Sequence[float]) -> float:
+    """Half a unit of the last digit that was printed in a series."""
+    return 0.5 * 10.0 ** -max(len(f"{v!r}".partition(".")[2]) if "e" not in f"{v!r}" else 12 for v in values)

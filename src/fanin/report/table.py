@@ -1,0 +1,208 @@
+"""The terminal table of one study: narrower where it must be, readable without colour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fanin.report import findings
+from fanin.report.export import to_csv
+from fanin.report.measures import Measure
+from fanin.report.results import ArmSummary, StudySummary
+from fanin.report.words import NOTHING, SUPERSCRIPT, count, duration, hundredths, interval, significant
+
+__all__ = ["print_table", "to_csv"]
+
+_STYLES = {"higher": "green", "lower": "red", "no evidence": "dim"}
+_PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "…": "...", "▲": "^", "▼": "v", "○": "o", "×": "x", "ℓ": "l"})
+_POWER = re.compile(r"×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_DIGITS = {v: chr(k) for k, v in SUPERSCRIPT.items()}
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How much a table shows: intervals beside the mean or under it, and which columns may go."""
+
+    beside: bool = True
+    raw: bool = True
+    cost: bool = True
+    accuracy_interval: bool = True
+    published: bool = True
+
+
+# tried in this order until one is narrow enough
+_FORMS = (
+    _Form(),
+    _Form(beside=False),
+    _Form(beside=False, raw=False),
+    _Form(beside=False, raw=False, cost=False),
+    _Form(beside=False, raw=False, cost=False, accuracy_interval=False),
+    _Form(beside=False, raw=False, cost=False, accuracy_interval=False, published=False),
+)
+
+
+def print_table(summary: StudySummary, console: Console) -> None:
+    """Print the study: question, arms, answers, what went wrong or was not reproduced, and what it ran on."""
+    say = _speaker(console)
+    say(summary.title, "bold")
+    if summary.study.question:
+        say(summary.study.question, "italic")
+    console.print()
+    console.print(_fitting(summary, console))
+    if len(summary.arms) > 1:
+        say(_legend(summary), "dim")
+    for found in summary.answers:
+        console.print()
+        say(found.question.ask, "bold")
+        say(found.text, indent=2)
+        if found.differs:
+            say(f"The two recipes differ in {findings.differs(found.differs)}.", "dim", indent=2)
+    notes = _notes(summary)
+    if notes:
+        console.print()
+    for line in notes:
+        say(line)
+    console.print()
+    say(_footer(summary), "dim")
+
+
+def _speaker(console: Console) -> Callable[..., None]:
+    def say(words: str, style: str = "", indent: int = 0) -> None:
+        console.print(Padding(Text(_sayable(words, console), style=style), (0, 0, 0, indent), expand=False))
+
+    return say
+
+
+def _sayable(words: str, console: Console) -> str:
+    """The words in characters that the output can encode: a pipe under LANG=C must not end in an error."""
+    try:
+        words.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        words = _POWER.sub(lambda m: "e" + "".join(_DIGITS[ord(c)] for c in m[1]), words).translate(_PLAIN)
+        words = words.replace("\N{NO-BREAK SPACE}", " ").encode("ascii", "replace").decode("ascii")
+    return words
+
+
+def _fitting(summary: StudySummary, console: Console) -> Table:
+    tables = [_table(summary, form, console) for form in _FORMS]
+    return next((t for t in tables if _natural_width(t, console) <= console.width), tables[-1])
+
+
+def _natural_width(table: Table, console: Console) -> int:
+    wide = console.options.update(width=1000, max_width=1000)
+    return Measurement.get(console, wide, table).maximum
+
+
+def _table(summary: StudySummary, form: _Form, console: Console) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+    columns = _columns(summary, form)
+    # names wrap beyond a third of the line, so that numbers keep theirs
+    table.add_column("arm", max_width=max(16, console.width // 4), overflow="fold")
+    for head, _ in columns:
+        table.add_column(_sayable(head, console), justify="right", no_wrap=True, vertical="top")
+    for i, arm in enumerate(summary.arms):
+        cells = [Text(_sayable(words, console), style=style) for words, style in (cell(arm, i) for _, cell in columns)]
+        table.add_row(Text(_sayable(arm.name, console)), *cells)
+    return table
+
+
+_Cell = Callable[[ArmSummary, int], tuple[str, str]]
+
+
+def _columns(summary: StudySummary, form: _Form) -> list[tuple[str, _Cell]]:
+    found: list[tuple[str, _Cell]] = [
+        ("trained", lambda arm, _: (findings.trained(arm), _trained_style(arm))),
+        ("accuracy,\n%", lambda arm, _: (_measure(arm.accuracy, form, rate=True), "")),
+    ]
+    if form.raw:
+        found.append(("on raw\npixels", lambda arm, _: (hundredths(arm.accuracy_on_raw_pixels.mean), "")))
+    if form.cost:
+        found.append(("train\ncost", lambda arm, _: (significant(arm.train_cost.mean), "")))
+    if len(summary.arms) > 1:
+        found.append(("difference,\npoints", lambda arm, i: _difference(arm, form, first=i == 0)))
+    if any(arm.comparison for arm in summary.arms):
+        if form.published:
+            found.append(("published", lambda arm, _: (_printed(arm), "")))
+        found.append(("reproduced", lambda arm, _: (findings.reproduction(arm), _reproduced_style(arm))))
+    return found
+
+
+def _measure(measure: Measure, form: _Form, *, rate: bool) -> str:
+    shown = interval(measure.low, measure.high, rate=rate) if form.accuracy_interval else ""
+    return _joined(hundredths(measure.mean), shown, form)
+
+
+def _difference(arm: ArmSummary, form: _Form, *, first: bool) -> tuple[str, str]:
+    found = arm.difference
+    if first or found is None:
+        return ("reference" if first else NOTHING), "dim"
+    mean = f"{findings.MARKS[found.verdict]} {hundredths(found.mean, sign=True)}"
+    return _joined(mean, interval(found.low, found.high, rate=True), form), _STYLES[found.verdict]
+
+
+def _joined(mean: str, band: str, form: _Form) -> str:
+    return f"{mean}{' ' if form.beside else chr(10)}{band}" if band else mean
+
+
+def _printed(arm: ArmSummary) -> str:
+    return findings.published_accuracy(arm) if arm.comparison else ""
+
+
+def _trained_style(arm: ArmSummary) -> str:
+    return "red" if arm.success and arm.success.successes < arm.success.n else ""
+
+
+def _reproduced_style(arm: ArmSummary) -> str:
+    return {True: "green", False: "red", None: "dim"}[arm.reproduced]
+
+
+def _legend(summary: StudySummary) -> str:
+    others = len(summary.arms) - 1
+    together = f"{others} intervals that together hold with 95 %" if others > 1 else "a 95 % interval"
+    return (
+        f"Difference: to {summary.arms[0].name}, paired by seed, {together}. "
+        f"▲ higher, ▼ lower, ○ no evidence of a difference."
+    )
+
+
+def _notes(summary: StudySummary) -> list[str]:
+    lines = [line for arm in summary.arms for line in findings.troubles(arm)]
+    for arm in summary.arms:
+        if arm.comparison and arm.comparison.why_not:
+            lines.append(f"{arm.name}: not compared with the published numbers; {arm.comparison.why_not}.")
+        lines += _outside(arm)
+        if arm.arm.note:
+            lines.append(f"{arm.name}: {arm.arm.note}")
+    return lines
+
+
+def _outside(arm: ArmSummary) -> list[str]:
+    rows = findings.outside(arm)
+    lines = []
+    for what in dict.fromkeys(row[0] for row in rows):
+        mine = [row for row in rows if row[0] == what]
+        shown = ", ".join(f"epoch {epoch}: {value} not in {band}" for _, epoch, value, band, _ in mine[:3])
+        more = f", and {len(mine) - 3} more" if len(mine) > 3 else ""
+        lines.append(f"{arm.name}: published {what} outside at {shown}{more}.")
+    return lines
+
+
+def _footer(summary: StudySummary) -> str:
+    known = findings.versions([summary])
+    finished = sum(arm.n for arm in summary.arms)
+    parts = [
+        f"{finished} of {count(summary.planned, 'trial')}, {count(summary.study.seeds, 'seed')} an arm",
+        str(summary.data.get("name", "unknown data")),
+        summary.device,
+        *(f"{name} {known[name]}" for name in ("fanin", "torch") if name in known),
+        f"{duration(summary.seconds)} of training",
+    ]
+    return ", ".join(parts) + "."

@@ -1,0 +1,198 @@
+"""A summary's numbers against the records they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+import made_up
+import pytest
+from scipy import stats
+
+from fanin.record import Divergence, Record
+from fanin.report.answers import _text
+from fanin.report.measures import gradient_ratio
+from fanin.report.reproduction import compare
+from fanin.report.summary import summarize
+from fanin.statistics import paired_difference
+from fanin.store import Store, StoredStudy
+from fanin.study import Published, Quantity, Question, Study
+
+
+def arm(summary, name):
+    return next(a for a in summary.arms if a.name == name)
+
+
+def test_measures_are_those_of_the_last_epochs(tmp_path):
+    summary = made_up.reproduced(tmp_path)
+    with Store.open(tmp_path) as store:
+        records = store.records(summary.study)
+    for name, rows in records.items():
+        accuracies = [r.epochs[-1].test_accuracy for r in rows]
+        found = arm(summary, name)
+        low, high = stats.t.interval(0.95, 5, loc=statistics.fmean(accuracies), scale=stats.sem(accuracies))
+        assert list(found.accuracy.values.values()) == accuracies
+        assert found.accuracy.mean == pytest.approx(statistics.fmean(accuracies))
+        assert (found.accuracy.low, found.accuracy.high) == (pytest.approx(low), pytest.approx(high))
+        assert found.train_cost.mean == pytest.approx(statistics.fmean(r.epochs[-1].train_cost for r in rows))
+        assert found.curves["train_cost"][2] == tuple(e.train_cost for e in rows[2].epochs)
+    assert summary.seconds == pytest.approx(sum(r.seconds for rows in records.values() for r in rows))
+
+
+def test_a_diverged_trial_counts_and_a_failed_one_does_not(by_name):
+    found = arm(by_name["rates"], "SGD, lr = 1")
+    assert (found.n, found.planned) == (5, 6)
+    assert (found.success.successes, found.success.n) == (4, 5)
+    assert sorted(found.accuracy.values) == [0, 1, 3, 5]
+    assert [t.words for t in found.troubles] == [
+        "diverged in epoch 4, step 417, layer 1",
+        "failed: out of memory",
+    ]
+    assert found.seeds == (0, 1, 2, 3, 5)
+    assert len(found.curves["train_cost"][2]) == 4
+    assert found.curves["train_cost"][2][-1] is None  # NaN in the record
+    assert found.difference.n == 4
+
+
+def test_success_is_the_studys_accuracy(by_name):
+    summary = by_name["init"]
+    assert arm(summary, "zeros").success.successes == 0
+    assert arm(summary, "Xavier uniform").success.successes == 6
+    assert arm(summary, "zeros").success.high == pytest.approx(
+        stats.binomtest(0, 6).proportion_ci(method="wilson").high
+    )
+
+
+def test_differences_are_simultaneous_over_the_arms(by_name):
+    summary = by_name["init"]
+    first = summary.arms[0]
+    assert first.difference is None
+    for other in summary.arms[1:]:
+        pairs = [(other.accuracy.values[s], first.accuracy.values[s]) for s in range(6)]
+        oracle = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval(1 - 0.05 / 9)
+        assert other.difference.low == pytest.approx(oracle.low)
+        assert other.difference.comparisons == 9
+    assert arm(summary, "N(0,1)").difference.verdict == "lower"
+    assert arm(summary, "Xavier normal").difference.verdict == "no evidence"
+
+
+def test_published_points_inside_and_outside(by_name):
+    assert [a.reproduced for a in by_name["nn"].arms] == [True, True]
+    assert arm(by_name["nn"], "Xavier uniform").comparison.score == "16/16"
+    deep = by_name["deep"].arms[0]
+    assert deep.reproduced is False
+    assert deep.comparison.inside + len(deep.comparison.outside) == 16
+    first = deep.comparison.outside[0]
+    ours = [curve[first.epoch - 1] for curve in deep.curves["train_cost"]]
+    reach = max(ours) - min(ours) + 0.05 * first.value
+    assert (first.low, first.high) == (pytest.approx(min(ours) - reach), pytest.approx(max(ours) + reach))
+    assert not first.low <= first.value <= first.high
+    assert first.reason == deep.arm.note
+    assert by_name["deep"].arms[1].comparison is None
+    assert by_name["deep"].arms[1].reproduced is None
+
+
+def test_too_few_seeds_or_other_data_give_no_verdict(by_name, tmp_path):
+    assert by_name["softmax"].arms[0].reproduced is None
+    assert "at least 6 finished seeds; 1 finished" in by_name["softmax"].arms[0].comparison.why_not
+    summary = made_up.reproduced(tmp_path)
+    with Store.open(tmp_path) as store:
+        stored, records = store.studies()[0], store.records(summary.study)
+    other = summarize(StoredStudy(stored.study, {**stored.data, "name": "digits"}), records)
+    assert [a.reproduced for a in other.arms] == [None, None]
+    assert "published for mnist; this ran on digits" in other.arms[0].comparison.why_not
+    assert other.points == (0, 0)
+
+
+def test_a_point_that_nobody_measured_is_outside(tmp_path):
+    summary = made_up.reproduced(tmp_path)
+    with Store.open(tmp_path) as store:
+        records = store.records(summary.study)["N(0,1)"]
+    wanted = dataclasses.replace(summary.arms[0].arm, published=Published(train_loss=(0.5,), test_loss=(9.0,) * 16))
+    found = compare(wanted, records, "mnist")
+    assert found.reproduced is False
+    assert len(found.outside) == 17 or found.inside + len(found.outside) == 17
+    assert "did not measure the training loss" in found.outside[0].reason
+    assert found.points[-1].low is None  # epoch 16 of 15
+
+
+def test_rounding_is_named_as_a_reason(tmp_path):
+    summary = made_up.reproduced(tmp_path)
+    with Store.open(tmp_path) as store:
+        records = store.records(summary.study)["Xavier uniform"]
+    ours = [r.epochs[-1].test_accuracy for r in records]
+    reach = max(ours) - min(ours)
+    near = round(max(ours) + reach + 0.004, 2)
+    bare = dataclasses.replace(summary.arms[1].arm, published=Published(accuracy=near))
+    point = compare(bare, records, "mnist").points[0]
+    assert not point.inside
+    assert point.reason == "inside within the rounding of the printed number"
+    far = dataclasses.replace(bare, published=Published(accuracy=0.5))
+    assert compare(far, records, "mnist").points[0].reason == "no reason is known"
+
+
+def test_questions_are_answered_with_the_numbers(by_name):
+    summary = by_name["nn"]
+    one, other = summary.answers
+    xavier = summary.arms[1]
+    assert one.verdict == "higher"
+    assert one.text.startswith(f"Yes: {100 * xavier.accuracy.mean:.2f}\N{NO-BREAK SPACE}% against")
+    assert f"{100 * one.difference.mean:.2f} points [" in one.text
+    assert one.text.endswith("more, 6 of 6 seeds.")
+    assert one.differs == {"init": ("xavier_uniform", "normal")}
+    assert one.difference.comparisons == 2
+    assert other.text.endswith("published points inside: 16/16 and 16/16.")
+    firsts = [curve[0] for curve in xavier.curves["train_cost"]]
+    assert other.a_mean == pytest.approx(statistics.fmean(firsts))
+    assert by_name["softmax"].answers[0].text.startswith("Not answered: one pair of seeds")
+
+
+def test_every_text_of_a_question_can_be_the_answer():
+    question = Question(
+        ask="?",
+        a=Quantity(arm="a"),
+        b=Quantity(arm="b"),
+        if_higher="up {a} %, {difference} points {x}",
+        if_lower="down",
+    )
+    up, zero = [0.91, 0.92, 0.93, 0.94, 0.95, 0.96], [0.90, 0.91, 0.92, 0.93, 0.94, 0.951]
+    scores = {"a": "", "b": ""}
+
+    def text(a, b):
+        return _text(question, paired_difference(a, b), a, b, scores)
+
+    assert text(up, zero) == "up 93.50\N{NO-BREAK SPACE}%, 0.98 points {x}"
+    assert text(zero, up) == "down"
+    assert text(up, up) == "No evidence of a difference: 0.00 points [0.00, 0.00] over 6 seeds."
+    assert "6 is the fewest" in text(up[:3], zero[:3])
+    assert _text(question, None, [], [], scores).startswith("Not answered")
+
+
+def test_gradient_ratio_and_signal_bands(by_name, tmp_path):
+    summary = by_name["activation"]
+    sigmoid = arm(summary, "sigmoid")
+    assert {b.epoch for b in sigmoid.signal} == {0, 15}
+    assert [b.layer for b in sigmoid.signal if b.epoch == 0] == list(range(1, 11))
+    band = sigmoid.signal[0].gradient
+    assert band.low <= band.mean <= band.high
+    assert sigmoid.signal[9].dead is None
+    assert summary.answers[0].b_mean < 1e-9
+    signal = made_up.depth_signal(3, 1.0, 0.1, made_up.random.Random(0))
+    record = Record("x", 0, "done", (), signal)
+    assert gradient_ratio(record) == pytest.approx(signal[0].gradient_second_moment / signal[2].gradient_second_moment)
+    assert gradient_ratio(Record("x", 0, "failed")) is None
+
+
+def test_an_empty_study_has_a_summary():
+    study = Study.from_dict({"name": "empty", "arms": [{"name": "a"}, {"name": "b"}], "seeds": 2})
+    summary = summarize(StoredStudy(study, made_up.DATA), {})
+    assert summary.seconds == 0
+    assert summary.arms[0].success is None
+    assert summary.device == "unknown"
+
+
+def test_a_loss_that_overflowed_alone_is_said_so():
+    from fanin.report.words import outcome
+
+    found = outcome(Record("x", 0, "diverged", divergence=Divergence(1, 2, None)))
+    assert found == "diverged in epoch 1, step 2, in the loss alone"
