@@ -1,0 +1,63 @@
+"""fanin: tells whether a neural network can train, why it cannot, and proves the fix.
+
+Names are loaded when they are first used, so that `import fanin` and `fanin --help` do not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fanin.datasets import Dataset, load
+    from fanin.driver import Run, run
+    from fanin.engine.export import load_weights
+    from fanin.errors import FaninError
+    from fanin.recipe import Recipe, Trial
+    from fanin.store import Store
+    from fanin.study import Arm, Study, find
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Arm",
+    "Dataset",
+    "FaninError",
+    "Recipe",
+    "Run",
+    "Store",
+    "Study",
+    "Trial",
+    "__version__",
+    "find",
+    "load",
+    "load_weights",
+    "run",
+]
+
+_HOMES = {
+    "Arm": "study",
+    "Dataset": "datasets",
+    "FaninError": "errors",
+    "Recipe": "recipe",
+    "Run": "driver",
+    "Store": "store",
+    "Study": "study",
+    "Trial": "recipe",
+    "find": "study",
+    "load": "datasets",
+    "load_weights": "engine.export",
+    "run": "driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fanin' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fanin.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

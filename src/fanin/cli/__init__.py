@@ -1,0 +1,73 @@
+"""The command line: one thin function per command; what it does lives in the rooms above."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from fanin.cli.doctor import doctor
+from fanin.cli.listing import list_names
+from fanin.cli.predict import predict
+from fanin.cli.results import report, results
+from fanin.cli.run import run
+from fanin.errors import FaninError
+
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="fanin",
+    help="Tells whether a neural network can train, why it cannot, and proves the fix.",
+    help_format="plaintext",
+    help_epilogue=(
+        "Examples:\n  fanin run lab9 --data digits\n  fanin run lab9/nn --seeds 12 --vary init=zeros,xavier_uniform"
+    ),
+    result_action="return_value",
+)
+
+
+def _command(function: Callable[..., int], name: str, first: str, second: str) -> None:
+    app.command(function, name=name, help_epilogue=f"Examples:\n  {first}\n  {second}")
+
+
+_command(run, "run", "fanin run lab9 --data mnist", "fanin run lab9/nn --set lr=0.01 --vary init=zeros,xavier_uniform")
+_command(list_names, "list", "fanin list studies", "fanin list optimizers")
+_command(results, "results", "fanin results runs/lab9-mnist", "fanin results runs/lab9-mnist --csv > trials.csv")
+_command(report, "report", "fanin report runs/lab9-mnist", "fanin report runs/lab9-mnist --out lab9.html")
+_command(
+    predict,
+    "predict",
+    "fanin predict runs/lab9-mnist",
+    'fanin predict runs/lab9-mnist --arm "dropout 0.3" --image digit.png',
+)
+_command(doctor, "doctor", "fanin doctor", "fanin doctor --data-dir ~/data")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 some trials failed, 2 usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _complain(f"{error}\nTry `fanin --help`.")
+        code = USAGE
+    except FaninError as error:
+        _complain(str(error))
+        code = USAGE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stderr.close()
+        code = DONE
+    sys.exit(code or DONE)
+
+
+def _complain(message: str) -> None:
+    print(f"fanin: {message}", file=sys.stderr)
+
+
+def _as_interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

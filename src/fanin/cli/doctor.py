@@ -1,0 +1,81 @@
+"""`fanin doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+
+def doctor(*, data_dir: Path | None = None) -> int:
+    """Say what this machine offers: torch's build, threads, matmul path and speed, data, worker processes.
+
+    Parameters
+    ----------
+    data_dir
+        Where to look for MNIST first.
+    """
+    import numpy as np  # noqa: PLC0415 - `--help` stays fast
+    import torch  # noqa: PLC0415
+
+    from fanin import __version__  # noqa: PLC0415
+    from fanin.engine.matmul import cpu_model  # noqa: PLC0415
+
+    _say("fanin", __version__)
+    _say("python", f"{platform.python_version()} ({sys.executable})")
+    _say("torch", f"{torch.__version__}, numpy {np.__version__}")
+    _say(
+        "device",
+        torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu (this build or machine has no CUDA)",
+    )
+    _say("processor", f"{cpu_model()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
+    _matmul()
+    _data(data_dir)
+    return 0 if _workers() else 1
+
+
+def _say(what: str, answer: str) -> None:
+    print(f"{what:<10} {answer}", flush=True)
+
+
+def _matmul() -> None:
+    from fanin.engine.matmul import choose  # noqa: PLC0415
+
+    found = choose(refresh=True)
+    _say("products", f"{found.path} (one core, float32)")
+    for path, speed in found.gflops.items():
+        _say("", f"{path:<7} {speed:5.0f} GFLOP/s, relative error {found.error[path]:.1e}")
+
+
+def _data(data_dir: Path | None) -> None:
+    from fanin.cli.progress import stderr  # noqa: PLC0415
+    from fanin.cli.run import load_data  # noqa: PLC0415
+    from fanin.errors import DataError  # noqa: PLC0415
+
+    try:
+        dataset = load_data("mnist", data_dir, stderr())
+        _say("mnist", f"{len(dataset.train.labels):,} + {len(dataset.test.labels):,} pictures: {dataset.source}")
+    except DataError as error:
+        _say("mnist", f"not found; Lab 9 would run on digits\n{error}")
+
+
+def _workers() -> bool:
+    """Whether a worker process starts and trains a trial on digits."""
+    import tempfile  # noqa: PLC0415
+
+    from fanin.driver import Watcher, run  # noqa: PLC0415
+    from fanin.recipe import Recipe  # noqa: PLC0415
+    from fanin.study import Arm, Study  # noqa: PLC0415
+
+    said: list[str] = []
+
+    class Listener(Watcher):
+        def noticed(self, message: str) -> None:
+            said.append(message)
+
+    study = Study(name="doctor", arms=(Arm(name="softmax", recipe=Recipe(hidden=(), epochs=1)),), seeds=1)
+    with tempfile.TemporaryDirectory() as folder:
+        done = run([study], out=folder, data="digits", jobs=1, keep_weights="none", watcher=Listener())
+    _say("workers", "a worker process started and trained a trial" if not done.failed else f"FAILED: {said}")
+    return not done.failed

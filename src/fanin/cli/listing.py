@@ -1,0 +1,51 @@
+"""`fanin list`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def list_names(what: Literal["studies", "initializers", "activations", "optimizers", "datasets"] = "studies", /) -> int:
+    """List what can be named: bundled studies, initialisers, activations, optimisers or data sets.
+
+    Parameters
+    ----------
+    what
+        What to list.
+    """
+    rows = _studies() if what == "studies" else _datasets() if what == "datasets" else _entries(what)
+    width = max(len(name) for name, _ in rows)
+    for name, summary in rows:
+        print(f"{name:<{width}}  {summary}")
+    return 0
+
+
+def _studies() -> list[tuple[str, str]]:
+    from fanin.study import Study, bundled  # noqa: PLC0415 - `--help` stays fast
+
+    studies = {name: Study.from_toml(path) for name, path in bundled().items()}
+    folders = dict.fromkeys(name.split("/")[0] for name in studies)
+    return [(name, f"{s.title} ({len(s.arms)} arms)") for name, s in studies.items()] + [
+        (folder, f"all of {folder}/") for folder in folders
+    ]
+
+
+def _datasets() -> list[tuple[str, str]]:
+    from fanin.datasets import DATASETS  # noqa: PLC0415
+
+    return list(DATASETS.items())
+
+
+def _entries(what: str) -> list[tuple[str, str]]:
+    from fanin import catalogue  # noqa: PLC0415
+
+    table = {
+        "initializers": catalogue.INITIALIZERS,
+        "activations": catalogue.ACTIVATIONS,
+        "optimizers": catalogue.OPTIMIZERS,
+    }[what]
+    rows = []
+    for name, entry in table.items():
+        options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
+        rows.append((name, f"{entry.summary}" + (f" [{options}]" if options else "")))
+    return rows

@@ -1,0 +1,175 @@
+"""`fanin predict`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from fanin.errors import FaninError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fanin.datasets import Dataset
+    from fanin.store import StoredStudy
+
+
+def predict(
+    folder: Path,
+    choice: str = "random",
+    /,
+    *,
+    arm: str | None = None,
+    study: str | None = None,
+    image: Path | None = None,
+    index: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
+    data_dir: Path | None = None,
+) -> int:
+    """Show one picture, its label and what a trained network makes of it.
+
+    Parameters
+    ----------
+    folder
+        A folder that `fanin run` wrote.
+    choice
+        random: any picture of the test set, unless --image or --index is given.
+    arm
+        The arm whose network is asked; by default the first with weights.
+    study
+        The study of the arm, where several have an arm of that name.
+    image
+        A picture file; it is turned to grey and to the size of the training pictures.
+    index
+        A picture of the test set by its number, from 0.
+    data_dir
+        Where the data set lies, if it was found by --data-dir.
+    """
+    if choice != "random":
+        raise FaninError(f"expected random, --index N or --image FILE; got {choice!r}")
+    if image is not None and index is not None:
+        raise FaninError("--image and --index: choose one")
+    from fanin.engine.export import load_weights  # noqa: PLC0415 - loads torch
+
+    stored, arm_name, path = _network(folder, study, arm)
+    network, metadata = load_weights(path)
+    if image is not None:
+        raw, notes = _picture(image, stored.data)
+        print(f"{image}" + "".join(f"; {note}" for note in notes))
+        label = None
+    else:
+        dataset = _dataset(stored, data_dir)
+        index = _checked(index, len(dataset.test.labels))
+        raw, label = dataset.test.inputs[index], dataset.classes[int(dataset.test.labels[index])]
+        print(f"test picture {index} of {dataset.name}")
+    _draw(raw, stored.data)
+    _answer(network, raw * float(metadata["scale"]), stored.data["classes"], label)
+    print(f"network: {stored.study.name}, arm {arm_name}, seed {metadata['seed']}")
+    return 0
+
+
+def _network(folder: Path, study: str | None, arm: str | None) -> tuple[StoredStudy, str, Path]:
+    """The first stored network of the study and arm asked for."""
+    from fanin.store import Store  # noqa: PLC0415
+
+    with Store.open(folder) as store:
+        found = [
+            (stored, each.name, folder / "weights" / f"{trial.id(stored.data['fingerprint'])}.safetensors")
+            for stored in store.studies()
+            for each in stored.study.arms
+            for trial in stored.study.trials(each)[:1]
+        ]
+    known = [row for row in found if row[2].is_file()]
+    if not known:
+        raise FaninError(f"{folder}: no trained weights here; run with --keep-weights first")
+    studies, arms = [s.study.name for s, _, _ in known], [name for _, name, _ in known]
+    if study is not None:
+        known = [row for row in known if row[0].study.name in (study, f"lab9/{study}")]
+        if not known:
+            raise FaninError(
+                f"no trained network of study {study!r}{nearest(study, studies)}; there are {_listed(studies)}"
+            )
+        arms = [name for _, name, _ in known]
+    if arm is not None:
+        known = [row for row in known if row[1] == arm]
+    if not known:
+        raise FaninError(f"no trained network of arm {arm!r}{nearest(str(arm), arms)}; there are {_listed(arms)}")
+    return known[0]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _dataset(stored: StoredStudy, data_dir: Path | None) -> Dataset:
+    from fanin.cli.progress import stderr  # noqa: PLC0415
+    from fanin.cli.run import load_data  # noqa: PLC0415
+
+    spec = stored.data.get("spec")
+    if spec is None:
+        raise FaninError("the study was run from Python on data in memory: give a picture with --image FILE")
+    dataset = load_data(spec, data_dir, stderr())
+    if dataset.fingerprint != stored.data["fingerprint"]:
+        raise FaninError(f"{spec}: not the data the study was run on any more; give a picture with --image FILE")
+    return dataset
+
+
+def _checked(index: int | None, count: int) -> int:
+    if index is None:
+        return random.randrange(count)
+    if not 0 <= index < count:
+        raise FaninError(f"--index: expected 0 to {count - 1}; got {index}")
+    return index
+
+
+def _picture(path: Path, data: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
+    """A picture file as one row of stored values, and what was done to it."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+    shape = data.get("image_shape")
+    if shape is None:
+        raise FaninError(f"{path}: the network was trained on rows of {data['features']} numbers, not on pictures")
+    notes = []
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("L")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise FaninError(f"{path}: cannot be read as a picture ({error}); expected PNG, JPEG or the like") from None
+    if picture.size != (shape[1], shape[0]):
+        notes.append(f"resized from {picture.width} x {picture.height} to {shape[1]} x {shape[0]}")
+        smaller = picture.width > shape[1]
+        picture = picture.resize((shape[1], shape[0]), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+    grey = np.asarray(picture, dtype=np.float32)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if border.mean() > 127:
+        notes.append("inverted, as its background is bright")
+        grey = 255 - grey
+    return (grey / (255 * data["scale"])).ravel(), notes
+
+
+def _draw(row: np.ndarray, data: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from fanin.report.digit import print_digit  # noqa: PLC0415
+
+    if data.get("image_shape"):
+        print_digit(row.reshape(data["image_shape"]), Console())
+
+
+def _answer(network: Any, inputs: np.ndarray, classes: list[str], label: str | None) -> None:
+    import torch  # noqa: PLC0415
+
+    with torch.no_grad():
+        logits = network(torch.from_numpy(inputs).float().unsqueeze(0))[0, : len(classes)]
+        chances = torch.softmax(logits, 0)
+    top = chances.topk(min(3, len(classes)))
+    ranked = [(classes[int(i)], float(p)) for p, i in zip(top.values, top.indices, strict=True)]
+    if label is not None:
+        print(f"label       {label}")
+    verdict = "" if label is None else "  right" if ranked[0][0] == label else "  WRONG"
+    print(f"prediction  {ranked[0][0]}{verdict}")
+    for name, chance in ranked:
+        print(f"  {name:<10} {chance:7.2%}  {'█' * round(30 * chance)}")

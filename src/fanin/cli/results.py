@@ -1,0 +1,93 @@
+"""`fanin results` and `fanin report`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from fanin.errors import FaninError
+
+if TYPE_CHECKING:
+    from fanin.report.summary import StudySummary
+
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
+    """Show the results of a study folder as tables, JSON or CSV.
+
+    Parameters
+    ----------
+    folder
+        A folder that `fanin run` wrote.
+    json
+        A list of studies with their arms.
+    csv
+        One line per trial.
+    """
+    if json and csv:
+        raise FaninError("--json and --csv: choose one")
+    found = summaries(folder)
+    if json:
+        print_json(found)
+    elif csv:
+        from fanin.report.export import to_csv  # noqa: PLC0415 - `--help` stays fast
+
+        sys.stdout.write(to_csv(found))
+    else:
+        from rich.console import Console  # noqa: PLC0415
+
+        from fanin.report.table import print_table  # noqa: PLC0415
+
+        for summary in found:
+            print_table(summary, Console())
+    return 0
+
+
+def report(folder: Path, /, *, out: Path | None = None) -> int:
+    """Write the results of a study folder as one self-contained HTML page.
+
+    Parameters
+    ----------
+    folder
+        A folder that `fanin run` wrote.
+    out
+        The page's path; by default report.html in the folder.
+    """
+    print(write_report(summaries(folder), out or folder / "report.html"))
+    return 0
+
+
+def summaries(folder: Path) -> list[StudySummary]:
+    """Summaries of all studies in a folder."""
+    from fanin.report.summary import summarize  # noqa: PLC0415
+    from fanin.store import Store  # noqa: PLC0415
+
+    with Store.open(folder) as store:
+        return [summarize(stored, store.records(stored.study)) for stored in store.studies()]
+
+
+def print_json(found: Sequence[StudySummary]) -> None:
+    """The summaries as one JSON document on standard output."""
+    import json  # noqa: PLC0415
+
+    from fanin.report.export import to_json  # noqa: PLC0415
+
+    json.dump(to_json(found), sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def write_report(found: Sequence[StudySummary], path: Path) -> Path:
+    """The page, written to `path`; FaninError if it cannot be written there."""
+    from fanin.report.page import write_page  # noqa: PLC0415
+
+    try:
+        return write_page(found, path)
+    except OSError as error:
+        raise FaninError(
+            f"{path}: the page cannot be written ({error.strerror}); give another place with --out"
+        ) from None

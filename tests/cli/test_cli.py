@@ -1,0 +1,326 @@
+"""The command line as a user meets it: exit codes, messages, JSON, resuming after Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fanin.cli import main
+from fanin.store import Store
+
+TINY = """
+name = "tiny"
+seeds = 6
+[recipe]
+hidden = [8]
+epochs = 2
+batch_size = 50
+[[arms]]
+name = "he"
+init = "he_normal"
+[[arms]]
+name = "zeros"
+init = "zeros"
+"""
+
+
+def fanin(*arguments):
+    """(exit code, standard output, standard error) of a command run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    return caught.value.code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A finished run of the tiny study: its folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.toml").write_text(TINY)
+    code, out, err = fanin("run", folder / "tiny.toml", "--data", "digits", "--jobs", 1, "--out", folder / "out")
+    assert code == 0, err
+    assert "he" in out
+    assert "report.html" in err
+    return folder
+
+
+HELP = ["run", "list", "results", "report", "predict", "doctor"]
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_shows_two_examples(command):
+    code, out, _ = fanin(command, "--help")
+    assert code == 0
+    assert len(re.findall(rf"^  fanin {command}", out, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "optimizers"], ["--version"]])
+def test_help_and_lists_load_neither_torch_nor_scipy(arguments):
+    code = (
+        "import sys\nfrom fanin.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit as e: assert not e.code, e.code\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'altair', 'PIL'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("what", ["studies", "initializers", "activations", "optimizers", "datasets"])
+def test_list(what):
+    code, out, _ = fanin("list", what)
+    assert code == 0
+    expected = {"studies": "lab9/nn", "initializers": "xavier_uniform", "activations": "relu", "optimizers": "adam"}
+    assert expected.get(what, "digits") in out
+
+
+USAGE = [
+    (["run"], "expected at least one study"),
+    (["run", "lab9/nm"], "did you mean 'lab9/nn'"),
+    (["run", "lab9/nn", "--set", "lrr=1"], "lrr: unknown key"),
+    (["run", "lab9/nn", "--set", "lr=-1"], "optimizer.lr: expected greater than 0; got -1"),
+    (["run", "lab9/nn", "--set", "hidden=0"], "hidden.0: expected greater than or equal to 1; got 0"),
+    (["run", "lab9/nn", "--set", "init=xavir"], "did you mean 'xavier_normal'"),
+    (["run", "lab9/nn", "--vary", "init"], "expected key=value"),
+    (["run", "lab9/nn", "--seeds", "0"], "--seeds: expected at least 1; got 0"),
+    (["run", "lab9/nn", "--seeds", "many"], "--seeds"),
+    (["run", "lab9/nn", "--bogus"], "--bogus"),
+    (["run", "lab9/nn", "--device", "tpu"], "--device"),
+    (["run", "lab9/nn", "--data", "digits", "--jobs", "-2"], "jobs: expected 0"),
+    (["run", "lab9/nn", "--data", "nowhere.csv"], "nowhere.csv"),
+    (["run", "lab9/nn", "--data", "digits", "--set", "batch_size=5000"], "batch_size: expected at most 1437"),
+    (["run", "missing.toml"], "missing.toml: cannot be read"),
+    (["results", "."], "no results here"),
+    (["report", "."], "no results here"),
+    (["predict", "."], "no results here"),
+    (["nonsense"], "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE, ids=[" ".join(a) for a, _ in USAGE])
+def test_wrong_input_exits_2_with_a_message_and_leaves_nothing(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = fanin(*arguments)
+    assert code == 2
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder(tmp_path, ran):
+    (tmp_path / "file").write_text("")
+    code, _, err = fanin("run", ran / "tiny.toml", "--data", "digits", "--out", tmp_path / "file" / "out")
+    assert code == 2
+    assert "cannot be written" in err
+    assert "--out" in err
+
+
+def test_a_study_file_with_several_problems_names_them_all(tmp_path):
+    (tmp_path / "bad.toml").write_text('seed = 3\n[recipe]\nhiden = [3]\ninit = "xavir"\n')
+    code, _, err = fanin("run", tmp_path / "bad.toml")
+    assert code == 2
+    assert [word in err for word in ("bad.toml: recipe.init", "bad.toml: recipe.hiden", "bad.toml: seed")] == [True] * 3
+
+
+def test_dry_run_trains_nothing(tmp_path, ran):
+    code, out, _ = fanin("run", ran / "tiny.toml", "--data", "digits", "--dry-run", "--out", tmp_path / "new")
+    assert code == 0
+    assert "12 different trials on digits, 0 of them already" in out
+    assert not (tmp_path / "new").exists()
+    code, out, _ = fanin("run", ran / "tiny.toml", "--data", "digits", "--dry-run", "--out", ran / "out", "--seeds", 7)
+    assert "14 different trials on digits, 12 of them already" in out
+
+
+def test_json_of_results_has_the_documented_form(ran):
+    code, out, _ = fanin("results", ran / "out", "--json")
+    assert code == 0
+    (study,) = json.loads(out)
+    assert {"study", "data", "device", "arms", "seconds"} <= set(study)
+    assert (study["study"], study["data"], study["device"]) == ("tiny", "digits", "cpu")
+    he, zeros = study["arms"]
+    assert {
+        "arm",
+        "n",
+        "success_rate",
+        "accuracy",
+        "accuracy_on_raw_pixels",
+        "train_cost",
+        "published",
+        "reproduced",
+    } <= set(he)
+    assert (he["arm"], he["n"], he["published"], he["reproduced"]) == ("he", 6, None, None)
+    assert set(he["accuracy"]) == {"mean", "low", "high"}
+    assert [len(curve) for curve in he["train_cost"]] == [2] * 6
+    assert he["accuracy"]["low"] < he["accuracy"]["mean"] < he["accuracy"]["high"]
+    assert zeros["success_rate"] == 0.0
+    with Store.open(ran / "out") as store:
+        (stored,) = store.studies()
+        records = store.records(stored.study)["he"]
+    assert he["train_cost"] == [[e.train_cost for e in r.epochs] for r in records]
+    assert he["accuracy"]["mean"] == pytest.approx(sum(r.final.test_accuracy for r in records) / 6)
+
+
+def test_json_of_run_is_all_there_is_on_standard_output(ran):
+    code, out, _ = fanin("run", ran / "tiny.toml", "--data", "digits", "--json", "--out", ran / "out")
+    assert code == 0
+    assert json.loads(out) == json.loads(fanin("results", ran / "out", "--json")[1])
+
+
+def test_csv_has_a_line_for_each_trial(ran):
+    code, out, _ = fanin("results", ran / "out", "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [(row["arm"], row["seed"]) for row in rows] == [(arm, str(s)) for arm in ("he", "zeros") for s in range(6)]
+    assert fanin("results", ran / "out", "--csv", "--json")[0] == 2
+
+
+def test_table_and_report(ran, tmp_path):
+    code, out, _ = fanin("results", ran / "out")
+    assert code == 0
+    assert "zeros" in out
+    code, out, _ = fanin("report", ran / "out", "--out", tmp_path / "page.html")
+    assert code == 0
+    assert out.strip() == str(tmp_path / "page.html")
+    assert "<html" in (tmp_path / "page.html").read_text()
+    code, _, err = fanin("report", ran / "out", "--out", tmp_path / "no" / "folder" / "page.html")
+    assert code in (0, 2)
+    if code == 2:
+        assert "cannot be written" in err
+
+
+def test_predict(ran):
+    code, out, _ = fanin("predict", ran / "out", "--arm", "he", "--index", 3)
+    assert code == 0
+    assert "test picture 3 of digits" in out
+    assert re.search(r"^label +\d$", out, re.MULTILINE)
+    assert re.search(r"^prediction +\d", out, re.MULTILINE)
+    assert "arm he, seed 0" in out
+    assert fanin("predict", ran / "out", "random")[0] == 0
+
+
+def test_predict_agrees_with_the_record(ran):
+    from fanin.datasets import load
+
+    digits = load("digits")
+    right = 0
+    for index in range(20):
+        out = fanin("predict", ran / "out", "--index", index)[1]
+        label, prediction = (re.search(rf"^{word} +(\d)", out, re.MULTILINE)[1] for word in ("label", "prediction"))
+        assert label == str(digits.test.labels[index])
+        assert ("WRONG" in out) == (label != prediction)
+        right += label == prediction
+    assert right > 2
+
+
+def test_predict_a_picture(ran, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from fanin.datasets import load
+
+    digits = load("digits")
+    row = digits.test.inputs[5].reshape(8, 8)
+    picture = Image.fromarray((255 - row * 15.9).astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST)
+    picture.save(tmp_path / "digit.png")
+    code, out, _ = fanin("predict", ran / "out", "--image", tmp_path / "digit.png")
+    assert code == 0
+    assert "resized from 64 x 64 to 8 x 8" in out
+    expected = re.search(r"^prediction +(\d)", fanin("predict", ran / "out", "--index", 5)[1], re.MULTILINE)[1]
+    assert re.search(r"^prediction +(\d)", out, re.MULTILINE)[1] == expected
+
+
+PREDICT = [
+    (["--arm", "hee"], "did you mean 'he'"),
+    (["--study", "tyny"], "did you mean 'tiny'"),
+    (["--index", "400"], "--index: expected 0 to 359; got 400"),
+    (["--index", "-1"], "--index: expected 0 to 359; got -1"),
+    (["--image", "none.png"], "none.png: cannot be read as a picture"),
+    (["--image", "x.png", "--index", "1"], "choose one"),
+    (["anything"], "expected random"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), PREDICT, ids=[" ".join(a) for a, _ in PREDICT])
+def test_wrong_predictions(ran, arguments, message):
+    code, _, err = fanin("predict", ran / "out", *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_failed_trials_exit_1(tmp_path, ran):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "weights").write_text("in the way")
+    code, _, err = fanin("run", ran / "tiny.toml", "--data", "digits", "--jobs", 1, "--out", out)
+    assert code == 1
+    assert "FAILED" in err
+    (out / "weights").unlink()
+    assert fanin("run", ran / "tiny.toml", "--data", "digits", "--jobs", 1, "--out", out)[0] == 0
+
+
+def test_digits_instead_of_mnist_is_said_loudly(tmp_path, ran, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FANIN_DATA", raising=False)
+    for variable in ("PATH", "HOME", "XDG_CACHE_HOME"):  # no npm, no folders to look in
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr("fanin.datasets.mnist.MIRRORS", ())
+    code, out, err = fanin("run", ran / "tiny.toml", "--dry-run", "--out", tmp_path / "out")
+    assert code == 0
+    assert "on digits" in out
+    assert "warning" in err
+    assert "MNIST" in err
+    code, _, err = fanin("run", ran / "tiny.toml", "--data", "mnist", "--out", tmp_path / "out")
+    assert code == 2
+    assert "npm" in err
+
+
+def test_doctor():
+    code, out, _ = fanin("doctor")
+    assert code == 0
+    for word in ("torch", "products", "GFLOP/s", "mnist", "a worker process started"):
+        assert word in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_keeps_results_and_the_same_command_goes_on(tmp_path, number):
+    (tmp_path / "slow.toml").write_text(TINY.replace("epochs = 2", "epochs = 60"))
+    command = [sys.executable, "-m", "fanin", "run", "slow.toml", "--data", "digits", "--jobs", "1", "--out", "out"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    wait_for(lambda: finished(tmp_path / "out") >= 1)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; finished trials are kept in out" in err
+    assert "slow.toml --data digits --jobs 1 --out out" in err
+    assert "Traceback" not in err
+    kept = finished(tmp_path / "out")
+    assert 1 <= kept < 12
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=120)
+    assert f"{12 - kept} trials to run, {kept} have their result already" in done.stderr
+    assert finished(tmp_path / "out") == 12
+
+
+def finished(folder):
+    try:
+        with Store.open(folder) as store:
+            return sum(len(arm) for s in store.studies() for arm in store.records(s.study).values())
+    except Exception:
+        return 0
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
