@@ -44,6 +44,8 @@ def study():
 
 
 class Log(Watcher):
+    """Writes down what a Watcher is told."""
+
     def __init__(self):
         self.records, self.studies, self.notices, self.work, self.done = [], [], [], 0.0, 0.0
         self.plans = []

@@ -38,9 +38,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """All members of the running cohort have finished this epoch."""
+    """So many members of the running cohort have finished this epoch."""
 
     epoch: int
+    members: int
 
 
 @dataclass(frozen=True)

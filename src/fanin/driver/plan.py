@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from fanin.recipe import Recipe, Trial
@@ -22,11 +22,15 @@ _LARGEST_STACK = 8
 
 @dataclass
 class Cohort:
-    """Trials whose recipes differ in numbers only; `ids` are theirs on the data at hand."""
+    """Trials whose recipes differ in numbers only, and how far they have come.
+
+    ids: the trials' on the data at hand. attempts: how many workers died over them. work_done: of the current attempt.
+    """
 
     trials: list[Trial]
     ids: list[str]
-    attempts: int = field(default=0, compare=False)
+    attempts: int = 0
+    work_done: float = 0.0
 
     @property
     def recipe(self) -> Recipe:

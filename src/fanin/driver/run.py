@@ -177,7 +177,7 @@ class _Driver:
         """Train everything that has no record yet."""
         missing = [(trial, trial_id) for trial, trial_id in self._all if trial_id not in self._known]
         cohorts = plan(missing, features=self._dataset.features, classes=self._dataset.n_classes, workers=max(1, jobs))
-        work = sum(self._work(cohort) * cohort.recipe.epochs for cohort in cohorts)
+        work = sum(len(c.trials) * c.recipe.epochs * self._work(c) for c in cohorts)
         self._watcher.planned(work, len(missing), len(self._known))
         self._close(self._known)
         if not cohorts:
@@ -201,60 +201,74 @@ class _Driver:
             worker = Worker(setup)
             for cohort in cohorts:
                 try:
-                    answer = worker.train(
-                        self._task(cohort, path), lambda _, c=cohort: self._watcher.advanced(self._work(c))
+                    answer: Finished | Failed = worker.train(
+                        self._task(cohort, path), lambda done, c=cohort: self._advance(c, done)
                     )
-                    self._record(cohort, answer.records)
                 except Exception as error:
-                    self._fail(cohort, explain(error))
+                    answer = Failed(explain(error))
+                self._settle(cohort, answer)
 
     def _run_on(self, pool: Pool, queue: deque[Cohort]) -> None:
         running: dict[Handle, Cohort] = {}
-        epochs: dict[Handle, int] = {}
         path = ""
+
+        def give(handle: Handle) -> None:
+            if queue:
+                running[handle] = queue.popleft()
+                handle.give(self._task(running[handle], path))
+
         for handle, answer in pool.answers():
             match answer:
                 case Ready():
                     path = path or answer.path
+                    give(handle)
                 case EpochDone():
-                    epochs[handle] = epochs.get(handle, 0) + 1
-                    self._watcher.advanced(self._work(running[handle]))
-                    continue
-                case Finished():
-                    self._record(running.pop(handle), answer.records)
-                case Failed():
-                    self._fail(running.pop(handle), answer.reason)
+                    self._advance(running[handle], answer)
+                case Finished() | Failed():
+                    cohort = running.pop(handle)
+                    give(handle)  # before the records are written and shown: the worker need not wait for that
+                    self._settle(cohort, answer)
                 case Died():
-                    self._lost(handle, answer.reason, running, queue)
-                    self._watcher.advanced(-epochs.get(handle, 0) * (self._work(queue[0]) if queue else 0))
                     pool.replace(handle)
-                    continue
-            epochs[handle] = 0
-            if queue:
-                running[handle] = queue.popleft()
-                handle.give(self._task(running[handle], path))
-            elif not running:
+                    self._lost(running.pop(handle, None), answer.reason, queue)
+            if not queue and not running:
                 return
 
-    def _lost(self, handle: Handle, reason: str, running: dict[Handle, Cohort], queue: deque[Cohort]) -> None:
-        cohort = running.pop(handle, None)
+    def _lost(self, cohort: Cohort | None, reason: str, queue: deque[Cohort]) -> None:
+        """Queue the cohort of a dead worker again, or fail it if that has happened too often."""
         if cohort is None:
             raise FaninError(f"a worker could not start: {reason}; `fanin doctor` tries what it needs")
         cohort.attempts += 1
-        if cohort.attempts < MAX_ATTEMPTS:
-            self._watcher.noticed(f"{_named(cohort)}: {reason}; trying again")
-            queue.appendleft(cohort)
+        if cohort.attempts == MAX_ATTEMPTS:
+            self._settle(cohort, Failed(f"{reason}, {MAX_ATTEMPTS} times"))
+            return
+        self._watcher.noticed(f"{_named(cohort)}: {reason}; trying again")
+        self._watcher.advanced(-cohort.work_done)
+        cohort.work_done = 0.0
+        queue.appendleft(cohort)
+
+    def _advance(self, cohort: Cohort, done: EpochDone) -> None:
+        work = done.members * self._work(cohort)
+        cohort.work_done += work
+        self._watcher.advanced(work)
+
+    def _settle(self, cohort: Cohort, answer: Finished | Failed) -> None:
+        """Record a cohort's results, or that it failed; whatever of its work is left will not be done."""
+        left = len(cohort.trials) * cohort.recipe.epochs * self._work(cohort) - cohort.work_done
+        self._watcher.advanced(left)
+        if isinstance(answer, Failed):
+            self._fail(cohort, answer.reason)
         else:
-            self._fail(cohort, f"{reason}, {MAX_ATTEMPTS} times")
+            self._record(cohort, answer.records)
 
     def _task(self, cohort: Cohort, path: str) -> Task:
         keep = self._keep & set(cohort.ids)
         return Task(cohort.trials, cohort.ids, path, frozenset(keep), self._store.folder / "weights")
 
     def _work(self, cohort: Cohort) -> float:
-        """The work of one epoch of a cohort."""
+        """The work of one epoch of one of the cohort's trials."""
         dataset = self._dataset
-        return len(cohort.trials) * epoch_seconds(
+        return epoch_seconds(
             cohort.recipe,
             examples=len(dataset.train.labels),
             tests=len(dataset.test.labels),

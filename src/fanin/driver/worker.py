@@ -7,12 +7,11 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch loads
 
 import contextlib
-import gc
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
 
 import torch
@@ -38,14 +37,13 @@ class Worker:
         self._dataset: Dataset = open_shared(setup.data)
         self._data = Data.of(self._dataset, self._device)
 
-    def train(self, task: Task, say: Callable[[Answer], object]) -> Finished:
+    def train(self, task: Task, say: Callable[[EpochDone], object]) -> Finished:
         """The records of a task's trials, in their order."""
         matmul.use(task.path)
         outcomes: list[Outcome] = []
         for trials, ids in self._stacks(task):
-            outcomes += train(
-                trials, ids, self._data, device=self._device, on_epoch=lambda epoch: say(EpochDone(epoch))
-            )
+            told = partial(_tell, say, len(trials))
+            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=told)
         for trial, outcome in zip(task.trials, outcomes, strict=True):
             if outcome.record.trial_id in task.keep:
                 self._save(task, trial, outcome)
@@ -69,6 +67,10 @@ class Worker:
         }
         path = task.weights / f"{outcome.record.trial_id}.safetensors"
         save_weights(path, trial.recipe, outcome.state, metadata)
+
+
+def _tell(say: Callable[[EpochDone], object], members: int, epoch: int) -> None:
+    say(EpochDone(epoch, members))
 
 
 @cache
@@ -100,7 +102,6 @@ def serve(connection: Connection) -> None:
         except Exception as error:
             answer = Failed(explain(error))
         say(answer)
-        gc.collect()
 
 
 def main() -> None:
