@@ -36,7 +36,6 @@ DEFINITION = (
 LEARNT = 0.5  # mean training loss of the epoch under which a way has really trained (untrained: ln 10 = 2.3)
 LEARNT_QUICKLY = 1.6  # the same for the few steps of --quick
 UNDISTURBED = 0.97  # share of the wall time in which a process ran
-HOPELESS = 1.5  # times the other layout's seconds in the first round: not measured again
 
 
 @dataclass
@@ -76,16 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for crew in crews:
             crew.close()
     _check_learnt(series, LEARNT_QUICKLY if args.quick else LEARNT)
-    best = _best(series)
     console = Console()
     console.width = max(console.width, 96)
-    console.print(_table(best, steps, rounds))
+    console.print(_table(series, steps, rounds))
     console.print(f"{cores} cores, {matmul.cpu_model()}, matmul path {probe.path}; load before: {load_before}")
     disturbed = _disturbed(series)
     if disturbed:
         console.print(f"{disturbed} samples had to share a core with other programs: measure again when it is quiet")
     if args.json:
-        report = _report(series, best) | {
+        report = _report(series) | {
             "settings": {
                 "data": dataset.name,
                 "steps": steps,
@@ -135,26 +133,12 @@ def _measure(series: list[Series], rounds: int) -> None:
     """Rounds over all series, so that whatever else the machine does meets every one of them alike."""
     for round_ in range(rounds):
         for one in series:
-            if round_ == 0 or not _hopeless(one, series):
-                one.measure(round_)
+            one.measure(round_)
             if sys.stderr.isatty():
                 print(
                     f"round {round_ + 1}: {one.title} ({one.crew.layout}) {one.seconds[-1]:.3f} s",
                     file=sys.stderr,
                 )
-
-
-def _hopeless(one: Series, series: Sequence[Series]) -> bool:
-    rivals = [other.seconds[0] for other in series if other.title == one.title]
-    return one.seconds[0] > HOPELESS * min(rivals)
-
-
-def _best(series: Sequence[Series]) -> list[Series]:
-    """The better layout of every way."""
-    by_title: dict[str, list[Series]] = {}
-    for one in series:
-        by_title.setdefault(one.title, []).append(one)
-    return [min(layouts, key=lambda one: median(one.seconds)) for layouts in by_title.values()]
 
 
 def _disturbed(series: Sequence[Series]) -> int:
@@ -170,15 +154,15 @@ def _check_learnt(series: Sequence[Series], limit: float) -> None:
             raise SystemExit(f"{one.title} did not train: mean losses {losses}, expected less than {limit}")
 
 
-def _table(best: Sequence[Series], steps: int, rounds: int) -> Table:
+def _table(series: Sequence[Series], steps: int, rounds: int) -> Table:
     table = Table(
         title=f"Machine-seconds per trial-epoch of {steps} steps; median of {rounds} rounds",
-        caption="layout: processes x threads, the better of the two where both were tried",
+        caption="layout: processes x threads. 1 x C is how a script runs as it comes; C x 1 is one process per core",
     )
     table.add_column("way", no_wrap=True)
     for column in ("layout", "seconds", "min-max", "x fanin", "of bound", "loss"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in _rows(best):
+    for row in _rows(series):
         table.add_row(
             row["way"],
             row["layout"],
@@ -192,11 +176,11 @@ def _table(best: Sequence[Series], steps: int, rounds: int) -> Table:
     return table
 
 
-def _rows(best: Sequence[Series]) -> list[dict[str, Any]]:
-    """Figures of every way, against fanin and the bound of the same recipe."""
-    seconds = {(one.way.train, one.way.recipe.key): median(one.seconds) for one in best}
+def _rows(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Figures of every way in every layout, against fanin and the bound of the same recipe."""
+    seconds = {(one.way.train, one.way.recipe.key): median(one.seconds) for one in series}
     rows = []
-    for one in best:
+    for one in series:
         mine, recipe = median(one.seconds), one.way.recipe.key
         losses = [sample.loss for sample in one.samples if sample.loss is not None]
         rows.append(
@@ -214,13 +198,13 @@ def _rows(best: Sequence[Series]) -> list[dict[str, Any]]:
     return rows
 
 
-def _report(series: Sequence[Series], best: Sequence[Series]) -> dict[str, Any]:
+def _report(series: Sequence[Series]) -> dict[str, Any]:
     packages = ("fanin", "torch", "numpy", "scikit-learn", "pillow")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "definition": DEFINITION,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "figures": _rows(best),
+        "figures": _rows(series),
         "samples": [
             {
                 "way": one.title,

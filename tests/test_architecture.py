@@ -21,6 +21,8 @@ ROOMS = [
     "record",
     "recipe",
     "study",
+    "overrides",
+    "bundle",
     "statistics",
     "store",
     "datasets",

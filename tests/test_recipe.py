@@ -124,7 +124,7 @@ BAD = [
     ({"bias_init": "orthogonal"}, "bias_init: expected one of default, zeros, constant, normal, uniform"),
     ({"optimizer": {"name": "adam", "lr": -1}}, "optimizer.lr: expected greater than 0; got -1"),
     ({"optimizer": {"name": "adam", "momentum": 0.9}}, "optimizer.momentum: unknown key; adam takes lr, betas"),
-    ({"optimizer": {"name": "adam", "betas": [0.9]}}, "optimizer.betas.1: field required"),
+    ({"optimizer": {"name": "adam", "betas": [0.9]}}, "optimizer.betas.1: required, and not given"),
     ({"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum needs momentum > 0"),
     ({"optimizer": {"name": "lbfgs", "line_search_fn": "wolfe"}}, "optimizer.line_search_fn: expected 'strong_wolfe'"),
     ({"optimizer": {"name": "rprop", "step_sizes": [1.0, 0.1]}}, "expected (smallest, largest)"),

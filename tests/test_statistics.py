@@ -13,6 +13,7 @@ from scipy import stats
 
 from fanin.errors import FaninError
 from fanin.statistics import (
+    fewest_pairs,
     mean_interval,
     paired_difference,
     sign_test,
@@ -131,10 +132,25 @@ def test_each_verdict_occurs():
 
 
 def test_the_interval_alone_claims_nothing():
+    # six pairs, one of them a loss: the interval excludes 0, the sign test has p = 14/64
+    found = paired_difference([1.0, 1.1, 0.9, 1.05, 0.95, -0.01], [0.0] * 6)
+    assert found.low > 0
+    assert found.verdict == "no evidence"
+
+
+def test_with_too_few_pairs_nothing_was_tested():
     # five pairs, far from 0: the interval excludes it, the sign test cannot speak
     found = paired_difference([1.0, 1.1, 0.9, 1.05, 0.95], [0.0] * 5)
     assert found.low > 0
-    assert found.verdict == "no evidence"
+    assert found.verdict == "too few pairs"
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.9375, 0.95, 0.99])
+def test_the_fewest_pairs_are_those_whose_sign_test_can_claim(confidence):
+    n = fewest_pairs(confidence)
+    assert sign_test(n, 0) <= 1 - confidence
+    assert sign_test(n - 1, 0) > 1 - confidence
+    assert fewest_pairs() == 6
 
 
 def test_the_sign_test_alone_claims_nothing():
@@ -160,7 +176,7 @@ def test_equal_pairs_are_no_evidence_without_a_warning():
 
 def test_one_pair_has_no_interval_and_lengths_must_agree():
     found = paired_difference([0.9], [0.8])
-    assert (found.low, found.high, found.n, found.verdict) == (None, None, 1, "no evidence")
+    assert (found.low, found.high, found.n, found.verdict) == (None, None, 1, "too few pairs")
     with pytest.raises(FaninError, match="as many of a as of b"):
         paired_difference([1.0], [1.0, 2.0])
 
@@ -171,7 +187,7 @@ def test_swapping_the_arms_mirrors_the_answer(pairs):
     one, other = paired_difference(a, b), paired_difference(b, a)
     assert one.mean == pytest.approx(-other.mean)
     assert (one.wins, one.ties, one.losses) == (other.losses, other.ties, other.wins)
-    assert {one.verdict, other.verdict} in ({"no evidence"}, {"higher", "lower"})
+    assert {one.verdict, other.verdict} in ({"too few pairs" if len(pairs) < 6 else "no evidence"}, {"higher", "lower"})
     assert one.p == other.p
 
 

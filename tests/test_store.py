@@ -50,7 +50,7 @@ def test_round_trip(tmp_path):
         assert stored.data == DATA
         assert store.records(STUDY) == {"b": records[:2], "a": [records[2]]}
         assert store.finished(t.id("f") for t in trials) == {r.trial_id for r in records[:2]}
-        assert store.recipe(trials[2].id("f")) == trials[2].recipe
+        assert store.environments() == [{"torch": "x", "stack": 2}]
 
 
 def test_values_that_are_not_finite_survive(tmp_path):
@@ -76,6 +76,69 @@ def test_a_study_is_replaced_and_its_trials_stay(tmp_path):
         store.put_study(more, DATA)
         assert store.records(more) == {"b": records[:2]}
         assert [s.study.seeds for s in store.studies()] == [3]
+
+
+def test_a_failure_never_replaces_a_result(tmp_path):
+    with Store.create(tmp_path) as store:
+        trials, records = fill(store)
+        store.add(trials[0], "f", record(trials[0], "failed", error="killed"))
+        assert store.records(STUDY)["b"] == records[:2]
+
+
+def test_fewer_seeds_hide_nothing(tmp_path):
+    fewer = Study.from_dict({"name": "s", "seeds": 1, "arms": [{"name": "b"}, {"name": "a", "init": "zeros"}]})
+    with Store.create(tmp_path) as store:
+        _, records = fill(store)
+        store.put_study(fewer, DATA)
+        assert store.records(STUDY)["b"] == records[:2]
+
+
+def test_one_study_on_two_data_sets_needs_two_folders(tmp_path):
+    with Store.create(tmp_path) as store:
+        fill(store)
+        with pytest.raises(StoreError, match=r"holds s on other data \(digits, f; now mnist, g\).*--out"):
+            store.put_study(STUDY, {"name": "mnist", "fingerprint": "g"})
+        assert store.studies()[0].data == DATA
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    with Store.create(tmp_path) as first:
+        with pytest.raises(StoreError, match="another fanin run is writing here"):
+            Store.create(tmp_path)
+        first.put_study(STUDY, DATA)
+    Store.create(tmp_path).close()
+
+
+def test_a_full_disk_is_named_and_what_was_written_is_kept(tmp_path):
+    with Store.create(tmp_path) as store:
+        trials, records = fill(store)
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count = {pages}")
+        many = tuple(Epoch(i, 0.1, 1.0, 1.0, 0.5, 0.5) for i in range(1, 2000))
+        with pytest.raises(StoreError, match="full"):
+            store.add(trials[3], "f", record(trials[3], epochs=many))
+        assert store.records(STUDY) == {"b": records[:2], "a": [records[2]]}
+        store._db.execute("PRAGMA max_page_count = 100000")
+        store.add(trials[3], "f", record(trials[3], epochs=many))
+        assert store.finished([trials[3].id("f")])
+
+
+def test_a_damaged_file_is_an_error_in_words(tmp_path):
+    with Store.create(tmp_path) as store:
+        fill(store)
+    path = tmp_path / FILE
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"x" * len(content[4096:])  # the first page, with the version, is whole
+    path.write_bytes(content)
+    with Store.open(tmp_path) as store, pytest.raises(StoreError, match="cannot be read as a fanin store"):
+        store.studies()
+
+
+def test_a_folder_given_as_text(tmp_path):
+    with Store.create(str(tmp_path / "x")) as store:
+        fill(store)
+    with Store.open(str(tmp_path / "x")) as store:
+        assert len(store.studies()) == 1
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

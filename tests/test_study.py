@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanin.bundle import bundled, find
 from fanin.errors import RecipeError
 from fanin.recipe import Recipe
-from fanin.study import Arm, Published, Study, assign, bundled, find, override, parse_assignment, parse_value
+from fanin.study import Arm, Published, Study
 from tests.test_recipe import recipes
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -70,7 +71,7 @@ def test_trials_are_paired_by_seed():
 
 BAD = [
     ({"arms": []}, "arms: expected a list of tables"),
-    ({"arms": [{}]}, "arms.0.name: field required"),
+    ({"arms": [{}]}, "arms.0.name: required, and not given"),
     ({"arms": [{"name": "a"}, {"name": "a"}]}, "the name 'a' is used more than once"),
     ({"arms": [{"name": "a", "hiden": [1]}]}, "arms.0.hiden: unknown key"),
     ({"arms": [{"name": "a", "published": {"cost": 1}}]}, "arms.0.published.cost: unknown key"),
@@ -83,7 +84,7 @@ BAD = [
         {"questions": [{"ask": "?", "a": {"arm": "x"}, "b": {"arm": "default"}, "if_higher": "h", "if_lower": "l"}]},
         "questions.0.a.arm: expected one of ['default']; got 'x'",
     ),
-    ({"questions": [{"ask": "?"}]}, "questions.0.a: field required"),
+    ({"questions": [{"ask": "?"}]}, "questions.0.a: required, and not given"),
 ]
 
 
@@ -117,56 +118,3 @@ def test_files_that_are_no_toml(tmp_path):
 def test_unknown_study_suggests_the_nearest():
     with pytest.raises(RecipeError, match="did you mean 'softmax'"):
         find("softmx")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("lr=0.1,0.2", ("lr", ["0.1", "0.2"])),
-        ("hidden=[4],[3,3]", ("hidden", ["[4]", "[3,3]"])),
-        ('init={name="normal",std=1.0},zeros', ("init", ['{name="normal",std=1.0}', "zeros"])),
-        ("a='x,y',z", ("a", ["'x,y'", "z"])),
-    ],
-)
-def test_assignments(text, expected):
-    assert parse_assignment(text) == expected
-
-
-@pytest.mark.parametrize("text", ["lr", "=3", "lr="])
-def test_assignments_without_key_or_value(text):
-    with pytest.raises(RecipeError, match="expected key=value"):
-        parse_assignment(text)
-
-
-def test_values_are_toml_or_words():
-    assert [parse_value(t) for t in ("0.1", "true", "[1, 2]", "zeros", '"x y"')] == [0.1, True, [1, 2], "zeros", "x y"]
-
-
-def test_assign_reaches_fields_and_options():
-    recipe = Recipe()
-    assert assign(recipe, "lr", 0.5).optimizer["lr"] == 0.5
-    assert assign(recipe, "optimizer.lr", 0.5) == assign(recipe, "lr", 0.5)
-    assert assign(recipe, "epochs", 2).epochs == 2
-    assert assign(assign(recipe, "init", "normal"), "std", 0.5).init["std"] == 0.5
-    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
-        assign(recipe, "epoch", 2)
-    with pytest.raises(RecipeError, match="momentum: unknown key"):
-        assign(recipe, "momentum", 0.9)  # Adam has none
-    with pytest.raises(RecipeError, match="epochs has no options"):
-        assign(recipe, "epochs.x", 2)
-
-
-def test_override_multiplies_and_drops_what_is_no_longer_comparable():
-    (study,) = find("lab9/xavier")
-    changed = override(study, ["epochs=3"], ["lr=0.1,0.001", "dropout=0,0.5"])
-    assert len(changed.arms) == len(study.arms) * 4
-    assert changed.arms[0].name == "Xavier uniform, lr=0.1, dropout=0"
-    assert all(arm.published is None for arm in changed.arms)
-    assert {arm.recipe.epochs for arm in changed.arms} == {3}
-    same = override(study, ["epochs=15"])
-    assert same.arms[0].published == study.arms[0].published
-
-
-def test_override_of_one_arm_names_arms_by_their_values():
-    study = Study.from_dict({"name": "s"})
-    assert [arm.name for arm in override(study, [], ["init=zeros,he_normal"]).arms] == ["init=zeros", "init=he_normal"]

@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fanin.bundle import find
     from fanin.datasets import Dataset, load
     from fanin.driver import Run, run
     from fanin.engine.export import load_weights
     from fanin.errors import FaninError
     from fanin.recipe import Recipe, Trial
     from fanin.store import Store
-    from fanin.study import Arm, Study, find
+    from fanin.study import Arm, Study
 
 __version__ = "0.1.0"
 
@@ -44,7 +45,7 @@ _HOMES = {
     "Store": "store",
     "Study": "study",
     "Trial": "recipe",
-    "find": "study",
+    "find": "bundle",
     "load": "datasets",
     "load_weights": "engine.export",
     "run": "driver",

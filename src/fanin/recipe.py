@@ -90,6 +90,8 @@ def problems(error: ValidationError, prefix: str, known: Collection[str], *, of:
             lines += [
                 _rooted(line, prefix, str(item["loc"][0]) if item["loc"] else "") for line in str(cause).splitlines()
             ]
+        elif item["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+            lines.append(f"{where}: required, and not given")
         else:
             lines.append(f"{where}: {_lower(item['msg'])}; got {item['input']!r}")
     return lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Status = Literal["done", "diverged", "failed"]
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -27,7 +29,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class LayerSignal:
-    """Signal through one layer on a fixed slice of the training set; epoch 0 is the state before training.
+    """Signal through one layer on a fixed part of the training set; epoch 0 is the state before training.
 
     For a hidden layer, `activation_second_moment` = E[h^2] after the activation; for the last, E[z^2] of the outputs.
     `gradient_second_moment` = E[(d loss_i / d z)^2], z the layer's pre-activation, loss_i one example's loss.
@@ -63,7 +65,7 @@ class Record:
 
     trial_id: str
     seed: int
-    status: Literal["done", "diverged", "failed"]
+    status: Status
     epochs: tuple[Epoch, ...] = ()
     signal: tuple[LayerSignal, ...] = ()
     divergence: Divergence | None = None

@@ -15,7 +15,7 @@ from fanin.errors import FaninError
 CONFIDENCE = 0.95
 SEEDS_FOR_A_BAND = 6  # the reproduction rule speaks of the spread of at least so many seeds
 
-Verdict = Literal["higher", "lower", "no evidence"]
+Verdict = Literal["higher", "lower", "no evidence", "too few pairs"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ class Difference:
         The t interval answers for many comparisons at once but trusts a normal distribution, which six
         numbers cannot confirm; the sign test assumes nothing about it, but with six pairs cannot go under
         p = 1/32, so it is asked at the level of a single comparison. Only where both agree is a difference
-        claimed; with fewer than six untied pairs they never do.
+        claimed. "too few pairs": no outcome of the sign test could have been a claim, so nothing was tested.
         """
+        if self.n < fewest_pairs(self.confidence):
+            return "too few pairs"
         if self.low is None or self.high is None or self.p > 1 - self.confidence:
             return "no evidence"
         if self.low > 0:
@@ -106,6 +108,12 @@ def simultaneous_confidence(confidence: float, comparisons: int) -> float:
     if comparisons < 1:
         raise FaninError(f"comparisons: expected at least 1; got {comparisons}")
     return 1 - (1 - confidence) / comparisons
+
+
+def fewest_pairs(confidence: float = CONFIDENCE) -> int:
+    """The smallest n with 2 / 2^n <= 1 - confidence: the fewest pairs whose sign test can claim anything; 6 at 95 %."""
+    _check_confidence(confidence)
+    return math.ceil(1 - math.log2(1 - confidence))
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,41 +12,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fanin.errors import StoreError
-from fanin.recipe import Recipe, Trial, digest
+from fanin.recipe import Trial, digest
 from fanin.record import Divergence, Epoch, LayerSignal, Record
 from fanin.study import Study
 
 FILE = "fanin.sqlite"
+LOCK = ".lock"
 SCHEMA_VERSION = 1
 
 # Tables are the store's own; the views `results`, `curves` and `signal` are for users and documented in docs/store.md.
 _SCHEMA = """
 CREATE TABLE studies (
     name TEXT PRIMARY KEY, position INTEGER NOT NULL, content TEXT NOT NULL, data TEXT NOT NULL
-) STRICT;
-CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT;
+);
+CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE trials (
     id TEXT PRIMARY KEY, recipe TEXT NOT NULL, seed INTEGER NOT NULL, data_fingerprint TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('done', 'diverged', 'failed')),
     error TEXT, diverged_epoch INTEGER, diverged_step INTEGER, diverged_layer INTEGER,
     seconds REAL NOT NULL, environment TEXT REFERENCES environments (id),
     finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) STRICT;
+);
 CREATE TABLE arm_trials (
     study TEXT NOT NULL REFERENCES studies (name) ON DELETE CASCADE, position INTEGER NOT NULL, arm TEXT NOT NULL,
     seed INTEGER NOT NULL, trial TEXT NOT NULL, PRIMARY KEY (study, arm, seed)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE epochs (
     trial TEXT NOT NULL REFERENCES trials (id) ON DELETE CASCADE, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
     train_cost REAL, test_loss REAL, test_accuracy REAL, accuracy_on_raw_pixels REAL, train_loss REAL,
     train_accuracy REAL, PRIMARY KEY (trial, epoch)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE layers (
     trial TEXT NOT NULL REFERENCES trials (id) ON DELETE CASCADE, epoch INTEGER NOT NULL, layer INTEGER NOT NULL,
     activation_second_moment REAL, gradient_second_moment REAL, weight_gradient_norm REAL, dead REAL, saturated REAL,
     PRIMARY KEY (trial, epoch, layer)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE VIEW results AS
     SELECT a.study, a.arm, a.seed, t.status, e.epoch, e.train_cost, e.test_loss, e.test_accuracy AS accuracy,
            e.accuracy_on_raw_pixels, e.train_loss, e.train_accuracy, t.seconds, t.error, t.id AS trial
@@ -70,43 +74,45 @@ class StoredStudy:
 
 
 class Store:
-    """An open study folder. Use as a context manager; the driver is its only writer."""
+    """An open study folder. Use as a context manager; a folder has one writer at a time and any number of readers."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: FileLock | None = None) -> None:
         self.folder = folder
         self._db = connection
+        self._lock = lock
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
-        """Open `folder` for writing, making it if need be; StoreError if it cannot be written."""
+    def create(cls, folder: Path | str) -> Store:
+        """Open `folder` for writing, making it if need be; StoreError if it cannot, or another run writes there."""
+        folder = Path(folder)
+        lock = FileLock(folder / LOCK, timeout=0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(folder / FILE, timeout=30, isolation_level=None)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA foreign_keys = ON")
-            with _transaction(db):
-                if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _SCHEMA.split(";\n"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            lock.acquire()
+            return cls(folder, _connected(folder, writing=True), lock)
+        except Timeout:
+            raise StoreError(
+                f"{folder}: another fanin run is writing here; wait for it, or give another folder with --out"
+            ) from None
         except (OSError, sqlite3.Error) as error:
+            lock.release()
             raise StoreError(
                 f"{folder}: cannot be written ({error}); give a folder of your own with --out, and check its free space"
             ) from None
-        return cls(folder, _checked(folder, db))
+        except StoreError:
+            lock.release()
+            raise
 
     @classmethod
-    def open(cls, folder: Path) -> Store:
+    def open(cls, folder: Path | str) -> Store:
         """Open `folder` for reading; StoreError if it is not a study folder."""
-        path = folder / FILE
-        if not path.is_file():
+        folder = Path(folder)
+        if not (folder / FILE).is_file():
             raise StoreError(f"{folder}: no results here; expected a folder that `fanin run` wrote (it holds {FILE})")
         try:
-            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
-            return cls(folder, _checked(folder, db))
+            return cls(folder, _connected(folder, writing=False))
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot be read as a fanin store ({error})") from None
+            raise _unreadable(folder, error) from None
 
     def __enter__(self) -> Store:
         return self
@@ -115,22 +121,32 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let others write."""
         self._db.close()
+        if self._lock is not None:
+            self._lock.release()
 
     # writing
 
     def put_study(self, study: Study, data: dict[str, Any]) -> None:
-        """Enter a study, or replace its definition; trials that are already there stay."""
-        content = json.dumps(study.to_dict())
+        """Enter a study, or replace its definition; its trials stay, and so do seeds that it had more of.
+
+        StoreError if the folder has the study on other data.
+        """
         with self._writing():
-            position = self._db.execute(
-                "SELECT coalesce((SELECT position FROM studies WHERE name = ?), (SELECT count(*) FROM studies))",
-                (study.name,),
-            ).fetchone()[0]
+            row = self._db.execute(
+                "SELECT position, content, data FROM studies WHERE name = ?", (study.name,)
+            ).fetchone()
+            if row is None:
+                position = self._db.execute("SELECT count(*) FROM studies").fetchone()[0]
+            else:
+                position, earlier = row[0], Study.from_dict(json.loads(row[1]))
+                _check_same_data(self.folder, study, json.loads(row[2]), data)
+                study = study.changed(seeds=max(study.seeds, earlier.seeds))
             self._db.execute("DELETE FROM studies WHERE name = ?", (study.name,))
             self._db.execute(
-                "INSERT INTO studies VALUES (?, ?, ?, ?)", (study.name, position, content, json.dumps(data))
+                "INSERT INTO studies VALUES (?, ?, ?, ?)",
+                (study.name, position, json.dumps(study.to_dict()), json.dumps(data)),
             )
             self._db.executemany(
                 "INSERT INTO arm_trials VALUES (?, ?, ?, ?, ?)",
@@ -142,11 +158,13 @@ class Store:
             )
 
     def add(self, trial: Trial, data_fingerprint: str, record: Record) -> None:
-        """Write one trial's record, in one transaction; an earlier record of the same trial is replaced."""
+        """Write one trial's record in one transaction; it replaces an earlier one, but a failure never a result."""
         environment = record.environment and json.dumps(record.environment, sort_keys=True)
         environment_id = environment and digest(environment)
         at = record.divergence
         with self._writing():
+            if record.status == "failed" and self.finished([record.trial_id]):
+                return
             self._db.execute("DELETE FROM trials WHERE id = ?", (record.trial_id,))
             if environment:
                 self._db.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (environment_id, environment))
@@ -181,57 +199,107 @@ class Store:
                 yield
         except sqlite3.Error as error:
             raise StoreError(
-                f"{self.folder / FILE}: cannot be written ({error}); what was written before is kept"
+                f"{self.folder / FILE}: cannot be written ({error}); what was written before is kept, "
+                f"and the same command goes on from there"
             ) from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _unreadable(self.folder, error) from None
 
     # reading
 
     def finished(self, trial_ids: Iterable[str]) -> set[str]:
         """Those of `trial_ids` that have a result (done or diverged; a failed trial is tried again)."""
-        rows = self._db.execute("SELECT id FROM trials WHERE status IN ('done', 'diverged')")
-        return {row[0] for row in rows} & set(trial_ids)
+        with self._reading():
+            rows = self._db.execute("SELECT id FROM trials WHERE status IN ('done', 'diverged')")
+            return {row[0] for row in rows} & set(trial_ids)
+
+    def environments(self) -> list[dict[str, Any]]:
+        """What the stored trials ran on, the first first."""
+        with self._reading():
+            rows = self._db.execute("SELECT content FROM environments ORDER BY rowid").fetchall()
+        return [json.loads(content) for (content,) in rows]
 
     def studies(self) -> list[StoredStudy]:
         """All studies in the order in which they were entered."""
-        rows = self._db.execute("SELECT content, data FROM studies ORDER BY position")
+        with self._reading():
+            rows = self._db.execute("SELECT content, data FROM studies ORDER BY position").fetchall()
         return [StoredStudy(Study.from_dict(json.loads(content)), json.loads(data)) for content, data in rows]
 
     def records(self, study: Study) -> dict[str, list[Record]]:
         """The study's records by arm, in the order of seeds; trials without one are absent."""
         found: dict[str, list[Record]] = {arm.name: [] for arm in study.arms}
-        rows = self._db.execute(
-            "SELECT a.arm, t.id, t.seed, t.status, t.error, t.diverged_epoch, t.diverged_step, t.diverged_layer,"
-            " t.seconds, e.content FROM arm_trials a JOIN trials t ON t.id = a.trial"
-            " LEFT JOIN environments e ON e.id = t.environment WHERE a.study = ? ORDER BY a.position, a.seed",
-            (study.name,),
-        ).fetchall()
-        for arm, trial_id, seed, status, error, epoch, step, layer, seconds, environment in rows:
-            found[arm].append(
-                Record(
-                    trial_id=trial_id,
-                    seed=seed,
-                    status=status,
-                    epochs=tuple(Epoch(*row) for row in self._rows("epochs", trial_id)),
-                    signal=tuple(LayerSignal(*row) for row in self._rows("layers", trial_id)),
-                    divergence=None if epoch is None else Divergence(epoch, step, layer),
-                    error=error,
-                    seconds=seconds,
-                    environment=environment and json.loads(environment),
-                )
-            )
+        with self._reading():
+            cursor = self._db.cursor()
+            cursor.row_factory = sqlite3.Row
+            rows = cursor.execute(
+                "SELECT a.arm, t.*, e.content AS environment_content FROM arm_trials a JOIN trials t ON t.id = a.trial"
+                " LEFT JOIN environments e ON e.id = t.environment WHERE a.study = ? ORDER BY a.position, a.seed",
+                (study.name,),
+            ).fetchall()
+            for row in rows:
+                if row["arm"] in found:
+                    found[row["arm"]].append(self._record(row))
         return found
+
+    def _record(self, row: sqlite3.Row) -> Record:
+        at = Divergence(row["diverged_epoch"], row["diverged_step"], row["diverged_layer"])
+        content = row["environment_content"]
+        return Record(
+            trial_id=row["id"],
+            seed=row["seed"],
+            status=row["status"],
+            epochs=tuple(Epoch(*values) for values in self._rows("epochs", row["id"])),
+            signal=tuple(LayerSignal(*values) for values in self._rows("layers", row["id"])),
+            divergence=None if at.epoch is None else at,
+            error=row["error"],
+            seconds=row["seconds"],
+            environment=json.loads(content) if content else None,
+        )
 
     def _rows(self, table: str, trial_id: str) -> list[tuple[Any, ...]]:
         order = "epoch" if table == "epochs" else "epoch, layer"
         query = f"SELECT * FROM {table} WHERE trial = ? ORDER BY {order}"  # noqa: S608 - constant names
         return [row[1:] for row in self._db.execute(query, (trial_id,))]
 
-    def recipe(self, trial_id: str) -> Recipe:
-        """The recipe of a stored trial."""
-        row = self._db.execute("SELECT recipe FROM trials WHERE id = ?", (trial_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"{self.folder}: no trial {trial_id}")
-        return Recipe.from_dict(json.loads(row[0]))
+
+def _connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
+    """A connection to the folder's file, its schema made or checked; closed again if that fails."""
+    path = folder / FILE
+    if writing:
+        db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    else:
+        # a finished file in a folder that may not be written has no log to make
+        alone = "" if os.access(folder, os.W_OK) or path.with_name(f"{FILE}-wal").exists() else "&immutable=1"
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, timeout=30)
+    try:
+        if writing:
+            _prepare(db)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: written by another version of fanin (schema {version}, this one reads {SCHEMA_VERSION}); "
+                f"use that version, or run into a new folder with --out"
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    with _transaction(db):
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 @contextmanager
@@ -239,17 +307,22 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # a full disk has rolled back already
+            db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
-def _checked(folder: Path, db: sqlite3.Connection) -> sqlite3.Connection:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+def _check_same_data(folder: Path, study: Study, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    if earlier["fingerprint"] != now["fingerprint"]:
         raise StoreError(
-            f"{folder / FILE}: written by another version of fanin (schema {version}, this one reads "
-            f"{SCHEMA_VERSION}); use that version, or run into a new folder with --out"
+            f"{folder}: holds {study.name} on other data ({earlier['name']}, {earlier['fingerprint']}; now "
+            f"{now['name']}, {now['fingerprint']}); give another folder with --out"
         )
-    return db
+
+
+def _unreadable(folder: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"{folder / FILE}: cannot be read as a fanin store ({error}); restore it, or run into a new folder"
+    )

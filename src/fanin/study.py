@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +13,8 @@ from annotated_types import Ge, Interval, Len
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from fanin.catalogue import TABLES
 from fanin.errors import RecipeError, nearest
-from fanin.recipe import RECIPE_FIELDS, Choice, Recipe, Trial, problems
+from fanin.recipe import RECIPE_FIELDS, Recipe, Trial, problems
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 _PART = ConfigDict(extra="forbid", allow_inf_nan=False)  # not strict: built from nested tables
@@ -29,7 +27,10 @@ Text = Annotated[str, Len(min_length=1)]
 
 @validated(frozen=True, kw_only=True, config=_PART)
 class Published:
-    """Numbers that somebody printed for an arm, per epoch or at the end; `data` is what they were measured on."""
+    """Numbers that somebody printed for an arm, per epoch or at the end.
+
+    data: the data set they were measured on. if_outside: the likely reason, shown when some are not reproduced.
+    """
 
     data: str = "mnist"
     train_cost: Curve = ()
@@ -39,6 +40,7 @@ class Published:
     test_accuracy: Curve = ()
     accuracy: float | None = None
     accuracy_on_raw_pixels: float | None = None
+    if_outside: str = ""
 
 
 @validated(frozen=True, kw_only=True, config=_STRICT)
@@ -58,6 +60,7 @@ Metric = Literal[
     "train_cost",
     "train_cost_first_epoch",
     "gradient_ratio",
+    "distance_to_published",
 ]
 
 
@@ -66,6 +69,8 @@ class Quantity:
     """A metric of an arm: the last epoch's, unless its name says otherwise.
 
     gradient_ratio: second moment of the gradient in the first layer over that in the output layer, before training.
+    distance_to_published: mean over the printed epochs of |ln(train_cost / printed train_cost)|, a seed's curve against
+    the one published for its arm; none without a published curve or on other data. Lower is nearer.
     """
 
     arm: str
@@ -118,6 +123,13 @@ class Study:
                     found.append(f"questions.{i}.{side}.arm: expected one of {names}; got {arm!r}{nearest(arm, names)}")
         if found:
             raise RecipeError("\n".join(found))
+
+    def changed(self, **fields: Any) -> Study:
+        """A copy with other fields; RecipeError if that does not make a study."""
+        try:
+            return dataclasses.replace(self, **fields)
+        except ValidationError as error:
+            raise RecipeError("\n".join(problems(error, f"{self.name}: ", STUDY_FIELDS, of="a study"))) from None
 
     def trials(self, arm: Arm) -> tuple[Trial, ...]:
         """The trials of one arm, in the order of their seeds."""
@@ -191,59 +203,62 @@ def _arm_dict(arm: Arm, recipe: Mapping[str, Any], shared: Mapping[str, Any]) ->
     out |= {k: v for k, v in recipe.items() if k not in shared}
     if arm.published:
         values = dataclasses.asdict(arm.published)
-        out["published"] = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v not in (None, ())}
+        out["published"] = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v not in (None, (), "")
+        }
     return out
 
 
 def _arms(value: Any, shared: Any, where: str, found: list[str]) -> tuple[Arm, ...]:
-    if not isinstance(shared, Mapping):
-        found.append(f"{where}recipe: expected a table of recipe keys; got {shared!r}")
-        shared = {}
+    """The arms, each with its recipe on top of the shared one; problems go to `found`, the shared ones once."""
+    shared = _shared(shared, where, found)
     if value is None:  # a study without arms is its recipe alone
         value = [{"name": "default"}]
     if not (isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value)):
         found.append(f"{where}arms: expected a list of tables, [[arms]]; got {value!r}")
         return ()
-    built: list[Arm] = []
     before = len(found)
-    for i, item in enumerate(value):
-        own = dict(item)
-        at = f"{where}arms.{i}."
-        rest = {k: own.pop(k) for k in ("name", "note") if k in own}
-        published = _parts([own.pop("published")] if "published" in own else [], Published, f"{at}published", found)
+    arms = [_arm(item, shared, f"{where}arms.{i}.", found) for i, item in enumerate(value)]
+    return tuple(arm for arm in arms if arm is not None) if len(found) == before else ()
+
+
+def _shared(value: Any, where: str, found: list[str]) -> dict[str, Any]:
+    """The shared recipe without the keys that have a problem, so that no arm tells of it again."""
+    if not isinstance(value, Mapping):
+        found.append(f"{where}recipe: expected a table of recipe keys; got {value!r}")
+        return {}
+    good = {}
+    for key, setting in value.items():
         try:
-            recipe = Recipe.from_dict({**shared, **own}, where=at)
-            built.append(Arm(**rest, recipe=recipe, published=published[0] if published else None))
-        except ValidationError as error:
-            found += problems(error, at, ("name", "note", "published", *RECIPE_FIELDS), of="an arm")
-        except TypeError:
-            found.append(f"{at}name: field required")
+            Recipe.from_dict({key: setting}, where=f"{where}recipe.")
+            good[key] = setting
         except RecipeError as error:
             found += str(error).splitlines()
-    # a problem in the shared recipe would be told once per arm
-    found[before:] = _told_once(found[before:], shared, where, len(value))
-    return tuple(built) if len(found) == before else ()
+    return good
 
 
-def _told_once(lines: list[str], shared: Mapping[str, Any], where: str, arms: int) -> list[str]:
-    out: list[str] = []
-    for line in lines:
-        moved = line
-        for i in range(arms):
-            prefix = f"{where}arms.{i}."
-            rest = line.removeprefix(prefix)
-            if rest != line and rest.replace(":", ".").split(".")[0] in shared:
-                same = all(f"{where}arms.{j}.{rest}" in lines for j in range(arms))
-                moved = f"{where}recipe.{rest}" if same else line
-        if moved not in out:
-            out.append(moved)
-    return out
+def _arm(item: Mapping[str, Any], shared: Mapping[str, Any], at: str, found: list[str]) -> Arm | None:
+    own = dict(item)
+    rest = {k: own.pop(k) for k in ("name", "note") if k in own}
+    published = None
+    if "published" in own:
+        parts = _parts([own.pop("published")], Published, f"{at}published", found)
+        published = parts[0] if parts else None
+    try:
+        recipe = Recipe.from_dict({**shared, **own}, where=at)
+        return Arm(**rest, recipe=recipe, published=published)
+    except ValidationError as error:
+        found += problems(error, at, ("name", "note", "published", *RECIPE_FIELDS), of="an arm")
+    except RecipeError as error:
+        found += str(error).splitlines()
+    return None
 
 
 def _parts(value: Any, kind: type[Any], where: str, found: list[str]) -> tuple[Any, ...]:
     """`value` as a tuple of `kind`, or its problems in `found`."""
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        found.append(f"{where}: expected a list of tables; got {value!r}")
+        given = value[0] if kind is Published else value
+        found.append(f"{where}: expected a {'table' if kind is Published else 'list of tables'}; got {given!r}")
         return ()
     known = [f.name for f in dataclasses.fields(kind)]
     out = []
@@ -254,137 +269,3 @@ def _parts(value: Any, kind: type[Any], where: str, found: list[str]) -> tuple[A
         except ValidationError as error:
             found += problems(error, at, known, of=f"a {kind.__name__.lower()}")
     return tuple(out)
-
-
-# Overrides: --set key=value and --vary key=value,value
-
-
-def parse_assignment(text: str) -> tuple[str, list[str]]:
-    """`"lr=0.01,0.1"` as ("lr", ["0.01", "0.1"]); commas inside brackets, braces or quotes do not separate."""
-    key, sign, values = text.partition("=")
-    if not sign or not key.strip() or not values.strip():
-        raise RecipeError(f"expected key=value, such as lr=0.01 or init=xavier_uniform; got {text!r}")
-    return key.strip(), _split(values)
-
-
-def _split(text: str) -> list[str]:
-    parts, depth, quote, start = [], 0, "", 0
-    for i, char in enumerate(text):
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "[{":
-            depth += 1
-        elif char in "]}":
-            depth -= 1
-        elif char == "," and depth == 0:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    return [*parts, text[start:].strip()]
-
-
-def parse_value(text: str) -> Any:
-    """A value as TOML writes it (0.01, true, [256, 256], {name = "normal", std = 0.1}); a bare word is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def assign(recipe: Recipe, key: str, value: Any) -> Recipe:
-    """`recipe` with one key changed: a field, a dotted option ("optimizer.lr"), or an option's bare name ("lr")."""
-    data = recipe.to_dict()
-    field, _, option = key.partition(".")
-    if not option and field not in RECIPE_FIELDS:
-        field, option = _owner(recipe, field), field
-    if field not in RECIPE_FIELDS:
-        raise RecipeError(
-            f"{key}: unknown key; expected one of {', '.join(RECIPE_FIELDS)}{nearest(field, RECIPE_FIELDS)}"
-        )
-    if option:
-        choice = getattr(recipe, field)
-        if not isinstance(choice, Choice):
-            raise RecipeError(f"{key}: {field} has no options; set {field} itself")
-        data[field] = {"name": choice.name} | choice.keywords() | {option: value}
-    else:
-        data[field] = value
-    return Recipe.from_dict(data)
-
-
-def _owner(recipe: Recipe, option: str) -> str:
-    """The field whose current choice has that option; the optimiser first, since lr and weight_decay are meant so."""
-    choices = ["optimizer", "init", "activation", "bias_init"]
-    for field in choices:
-        if option in TABLES[field][getattr(recipe, field).name].options:
-            return field
-    known = [*RECIPE_FIELDS, *(o for f in choices for o in TABLES[f][getattr(recipe, f).name].options)]
-    raise RecipeError(f"{option}: unknown key; expected one of {', '.join(known)}{nearest(option, known)}")
-
-
-def override(study: Study, sets: Iterable[str] = (), varies: Iterable[str] = ()) -> Study:
-    """`study` with `--set` applied to every arm and each arm split by `--vary`, several of which multiply out.
-
-    Published numbers and questions belong to the recipes they were written for: a changed arm loses the first, a study
-    with varied arms the second.
-    """
-    arms = list(study.arms)
-    for text in sets:
-        key, values = parse_assignment(text)
-        arms = [_changed(arm, [(key, ",".join(values))], arm.name) for arm in arms]
-    axes = [parse_assignment(text) for text in varies]
-    if axes:
-        arms = [
-            _changed(
-                arm, list(zip([a[0] for a in axes], point, strict=True)), _varied_name(arm, axes, point, len(arms))
-            )
-            for arm in arms
-            for point in itertools.product(*(a[1] for a in axes))
-        ]
-    return dataclasses.replace(study, arms=tuple(arms), questions=() if axes else study.questions)
-
-
-def _varied_name(arm: Arm, axes: list[tuple[str, list[str]]], point: tuple[str, ...], arms: int) -> str:
-    label = ", ".join(f"{key}={value}" for (key, _), value in zip(axes, point, strict=True))
-    return f"{arm.name}, {label}" if arms > 1 else label
-
-
-def _changed(arm: Arm, assignments: list[tuple[str, str]], name: str) -> Arm:
-    recipe = arm.recipe
-    for key, text in assignments:
-        recipe = assign(recipe, key, parse_value(text))
-    published = arm.published if recipe == arm.recipe else None
-    return Arm(name=name, recipe=recipe, published=published, note=arm.note if recipe == arm.recipe else "")
-
-
-# Bundled studies
-
-
-def _bundle() -> Path:
-    return Path(__file__).parent / "studies"
-
-
-def bundled() -> dict[str, Path]:
-    """Names of the bundled studies ("lab9/nn") and their files, in the order of each folder's file `ORDER`."""
-    found = {}
-    for folder in sorted(p for p in _bundle().iterdir() if p.is_dir()):
-        for stem in (folder / "ORDER").read_text(encoding="utf-8").split():
-            found[f"{folder.name}/{stem}"] = folder / f"{stem}.toml"
-    return found
-
-
-def find(name: str) -> list[Study]:
-    """Studies by name: a bundled one ("lab9/nn" or "nn"), a bundled folder ("lab9": all of it), or a TOML file."""
-    known = bundled()
-    path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
-        return [Study.from_toml(path)]
-    group = [file for key, file in known.items() if key.split("/")[0] == name]
-    exact = [file for key, file in known.items() if name in (key, key.split("/")[1])]
-    if not group and not exact:
-        names = [*dict.fromkeys(key.split("/")[0] for key in known), *known, *(key.split("/")[1] for key in known)]
-        raise RecipeError(
-            f"unknown study {name!r}; expected a TOML file, {', '.join(known)}, or "
-            f"{', '.join(dict.fromkeys(k.split('/')[0] for k in known))} for all{nearest(name, names)}"
-        )
-    return [Study.from_toml(file) for file in group or exact[:1]]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def test_results_do_not_depend_on_order_or_company(tmp_path, digits, study, refe
     assert results(tmp_path / "backwards", backwards) == reference
     for key, value in results(tmp_path / "alone", alone).items():
         assert value == reference[key]
+
+
+def test_shapes_that_do_not_stack_exactly_are_trained_alone(tmp_path, digits, study, reference, monkeypatch):
+    monkeypatch.setattr("fanin.driver.worker._exact", lambda *_: False)
+    log = Log()
+    run([study], out=tmp_path, data=digits, jobs=0, watcher=log)
+    assert results(tmp_path, study) == reference
+    assert {r.environment["stack"] for r in log.records} == {1}
+    assert log.done == pytest.approx(log.work)
 
 
 def test_running_again_runs_nothing(tmp_path, digits, study):
@@ -214,17 +224,43 @@ class Killer(Log):
                 os.kill(pid, signal.SIGKILL)
 
 
+def workers_of(pid):
+    """Process ids of a process's workers."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and parent_of(folder.name) == pid:
+                command = (folder / "cmdline").read_bytes()
+                found += [int(folder.name)] if b"fanin.driver.worker" in command else []
+        except OSError:
+            pass  # it has just ended
+    return found
+
+
+def stat_of(pid):
+    """Fields of /proc/PID/stat behind the name: state, parent, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def parent_of(pid):
+    return int(stat_of(pid)[1])
+
+
+def cpu_seconds(pid):
+    return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def children():
-    """Process ids of this process's workers."""
-    listing = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
-    )
-    return [int(line.split()[0]) for line in listing.stdout.splitlines() if "fanin.driver.worker" in line]
+    return workers_of(os.getpid())
 
 
 LONG = {"name": "long", "seeds": 1, "recipe": {"hidden": [64], "epochs": 6}, "arms": [{"name": "a"}]}
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+
+
+@needs_proc
 def test_a_killed_worker_is_replaced_and_its_trial_run_again(tmp_path, digits):
     study = Study.from_dict(LONG)
     killer = Killer(times=1)
@@ -236,6 +272,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_run_again(tmp_path, digits):
     assert results(tmp_path / "killed", study) == results(tmp_path / "calm", study)
 
 
+@needs_proc
 def test_a_trial_whose_worker_always_dies_is_reported_and_tried_again_next_time(tmp_path, digits):
     study = Study.from_dict(LONG)
     killer = Killer(times=99)
@@ -249,18 +286,128 @@ def test_a_trial_whose_worker_always_dies_is_reported_and_tried_again_next_time(
     assert run([study], out=tmp_path, data=digits, jobs=0).failed == 0
 
 
-def test_an_error_inside_a_trial_fails_it_alone(tmp_path, digits, study):
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_weights_that_cannot_be_kept_cost_no_result(tmp_path, digits, study, reference, jobs):
     (tmp_path / "weights").write_text("a file where the folder of weights should be")
-    done = run([study], out=tmp_path, data=digits, jobs=1)
-    assert done.failed > 0
+    log = Log()
+    done = run([study], out=tmp_path, data=digits, jobs=jobs, watcher=log)
+    assert (done.ran, done.failed, done.unsaved) == (12, 0, 4)
+    assert results(tmp_path, study) == reference
+    assert any("trained weights cannot be written" in notice for notice in log.notices)
+    (tmp_path / "weights").unlink()
+    again = run([study], out=tmp_path, data=digits, jobs=jobs)
+    assert (again.ran, again.unsaved) == (4, 0)  # the first seeds, whose weights are missing
+    assert len(list((tmp_path / "weights").iterdir())) == 4
+    assert results(tmp_path, study) == reference
+
+
+def test_a_member_that_fails_fails_alone(tmp_path, digits, study, monkeypatch):
+    from fanin.driver import worker
+
+    train = worker.train
+
+    def picky(trials, *rest, **more):
+        if any(trial.seed == 1 for trial in trials):
+            raise MemoryError("too much")
+        return train(trials, *rest, **more)
+
+    monkeypatch.setattr(worker, "train", picky)
+    log = Log()
+    done = run([study], out=tmp_path, data=digits, jobs=0, watcher=log)
+    assert done.failed == 4
     with Store.open(tmp_path) as store:
-        errors = {r.error for arm in store.records(study).values() for r in arm if r.status == "failed"}
-    assert all("FileExistsError" in error or "NotADirectoryError" in error for error in errors)
+        found = {(r.seed, r.status) for arm in store.records(study).values() for r in arm}
+    assert found == {(0, "done"), (1, "failed"), (2, "done")}
+    assert any("trying each alone" in notice for notice in log.notices)
+    assert log.done == pytest.approx(log.work)
+
+
+def test_a_study_goes_on_with_the_matmul_path_it_began_with(tmp_path, digits, study, monkeypatch):
+    from fanin.engine import matmul
+
+    def preferring(path):
+        return lambda: matmul.MatmulProbe(path, {}, {})
+
+    monkeypatch.setattr(matmul, "choose", preferring("onednn"))
+    run([study], out=tmp_path, data=digits, jobs=0, seeds=1)
+    monkeypatch.setattr(matmul, "choose", preferring("blas"))
+    run([study], out=tmp_path, data=digits, jobs=0, seeds=2)
+    with Store.open(tmp_path) as store:
+        paths = {r.environment["matmul"] for arm in store.records(study).values() for r in arm}
+    assert paths == {"onednn"}
+
+
+@needs_proc
+def test_an_idle_workers_death_is_none_of_the_runs_business(tmp_path, digits):
+    class IdleKiller(Log):
+        """Kills the worker that has nothing left to do, once the other one is at the last trial."""
+
+        def recorded(self, trial, record):
+            super().recorded(trial, record)
+            if len(self.records) == 1:
+                pids = children()
+                busy = max(pids, key=cpu_seconds)
+                for pid in pids:
+                    if pid != busy:
+                        os.kill(pid, signal.SIGKILL)
+
+    quick = {"name": "quick", "recipe": {"hidden": [4], "epochs": 1}, "seeds": 1}
+    slow = {"name": "slow", "recipe": {"hidden": "256x3", "epochs": 60}, "seeds": 1}
+    killer = IdleKiller()
+    done = run([Study.from_dict(quick), Study.from_dict(slow)], out=tmp_path, data=digits, jobs=2, watcher=killer)
+    assert (done.ran, done.failed) == (2, 0)
+
+
+def test_a_worker_killed_in_the_middle_of_a_word():
+    from multiprocessing import Pipe
+
+    from fanin.driver.pool import Died, Handle, Pool
+
+    ours, theirs = Pipe()
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"half an answer")
+    theirs.close()
+    pool = Pool.__new__(Pool)
+    pool._handles = [Handle(process, ours)]
+    process.kill()
+    handle, answer = next(pool.answers())
+    assert answer == Died("its worker was killed by signal 9 (out of memory? see the system's log)")
+    pool.drop(handle)
+
+
+def test_a_module_in_the_users_folder_does_not_break_workers(tmp_path, digits, study, monkeypatch):
+    (tmp_path / "random.py").write_text("raise ImportError('the student wrote this')")
+    monkeypatch.chdir(tmp_path)
+    assert run([study], out=tmp_path / "out", data=digits, jobs=1, seeds=1).failed == 0
+
+
+def test_data_in_memory_are_checked(tmp_path, study):
+    inputs = np.ones((20, 3), dtype=np.float32)
+    labels = np.arange(20) % 2
+    bad_inputs, bad_labels = inputs.copy(), labels.copy()
+    bad_inputs[3, 1] = np.nan
+    bad_labels[5] = 7
+    for x, y, message in [
+        (bad_inputs, labels, "NaN|not finite|finite"),
+        (inputs, bad_labels, "expected 0 to 1, given 7"),
+    ]:
+        split = Split(x, y)
+        data = Dataset(
+            name="t", train=split, test=split, classes=("a", "b"), scale=1.0, image_shape=None, source="here"
+        )
+        with pytest.raises(FaninError, match=message):
+            run([study], out=tmp_path / "none", data=data, jobs=0)
+    assert not (tmp_path / "none").exists()
+
+
+def test_bad_numbers_of_seeds_are_refused_in_words(tmp_path, digits, study):
+    with pytest.raises(RecipeError, match="seeds: expected greater than or equal to 1; got 0"):
+        run([study], out=tmp_path, data=digits, seeds=0)
 
 
 def test_the_driver_does_not_load_torch():
     code = (
-        "import sys\nfrom fanin.driver import run\nfrom fanin.study import find\nimport tempfile\n"
+        "import sys\nfrom fanin.driver import run\nfrom fanin.bundle import find\nimport tempfile\n"
         "s = find('lab9/softmax')\nrun(s, out=tempfile.mkdtemp(), data='digits', seeds=1, jobs=1)\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'\n"
     )
@@ -282,6 +429,7 @@ def test_a_script_without_a_main_guard_can_run_a_study(tmp_path):
     assert out.stdout.count("started") == 1
 
 
+@needs_proc
 def test_workers_end_with_their_driver(tmp_path):
     code = (
         "import fanin\n"
@@ -296,14 +444,15 @@ def test_workers_end_with_their_driver(tmp_path):
 
 
 def two_workers_of(pid):
-    listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    found = [int(word) for word in listing.stdout.split()]
+    found = workers_of(pid)
     return found if len(found) == 2 else None
 
 
 def alive(pid):
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+    try:
+        return stat_of(pid)[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_for(condition, seconds=60):

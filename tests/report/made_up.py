@@ -16,7 +16,7 @@ from fanin.study import Study
 
 DATA: dict[str, Any] = {
     "name": "mnist",
-    "fingerprint": "f" * 16,
+    "fingerprint": "2ca13d58b859dc92",  # that of the real MNIST, for which numbers are published
     "source": "IDX files",
     "train": 60000,
     "test": 10000,
@@ -24,6 +24,7 @@ DATA: dict[str, Any] = {
     "classes": [str(i) for i in range(10)],
     "scale": 1 / 255,
 }
+DIGITS = DATA | {"name": "digits", "fingerprint": "d" * 16, "train": 1437, "test": 360, "features": 64, "scale": 1 / 16}
 ENVIRONMENT = {
     "fanin": "0.1.0",
     "torch": "2.13.0",
@@ -169,8 +170,12 @@ def not_reproduced(folder: Path) -> StudySummary:
         arms=[
             {
                 "name": "as <b>& described",
-                "published": {"train_cost": curve, "accuracy_on_raw_pixels": 0.9819},
-                "note": "The printed numbers come from a net of three layers & 512 outputs.",
+                "published": {
+                    "train_cost": curve,
+                    "accuracy_on_raw_pixels": 0.9819,
+                    "if_outside": "The printed numbers come from a net of three layers & 512 outputs.",
+                },
+                "note": "Five layers, as the notes define them.",
             },
             {"name": "with dropout", "dropout": 0.3},
         ],

@@ -8,8 +8,7 @@ import json
 
 import pytest
 
-from fanin.report.summary import to_json
-from fanin.report.table import to_csv
+from fanin.report.export import to_csv, to_json
 
 STUDY_KEYS = {"study", "data", "device", "arms", "seconds"}
 ARM_KEYS = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import made_up
 import pytest
+from test_report_table import shown
 
 from fanin.errors import FaninError, StoreError
 from fanin.report import page
+from fanin.report.charts import charts
+from fanin.report.summary import summarize
 from fanin.report.words import hundredths, significant
+from fanin.store import Store, StoredStudy
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -115,7 +121,68 @@ def test_points_outside_are_listed_with_the_reason(html, by_name):
         assert f"[{significant(point.low)}, {significant(point.high)}]" in html
     assert "Likely reason: The printed numbers come from a net of three layers &amp; 512 outputs." in html
     assert "all 16 published points lie inside the spread of our 6 seeds: reproduced" in html
-    assert "not compared; the rule needs at least 6 finished seeds" in html
+    assert "<p>Not compared: published numbers need at least 6 finished seeds, 1 finished.</p>" in html
+    assert "Likely reason: Five layers" not in html  # a note is a remark, no reason
+
+
+def test_nothing_is_said_of_points_outside_without_a_known_reason(tmp_path):
+    summary = made_up.not_reproduced(tmp_path)
+    first = summary.arms[0]
+    points = tuple(dataclasses.replace(point, reason="") for point in first.comparison.points)
+    bare = dataclasses.replace(first, comparison=dataclasses.replace(first.comparison, points=points))
+    text = page.render([dataclasses.replace(summary, arms=(bare, *summary.arms[1:]))])
+    assert "14 points outside" in text
+    assert "reason" not in text
+
+
+def test_other_data_is_said_once_and_nothing_published_stands_beside_it(tmp_path):
+    made_up.reproduced(tmp_path)
+    with Store.open(tmp_path) as store:
+        stored = store.studies()[0]
+        digits = summarize(StoredStudy(stored.study, made_up.DIGITS), store.records(stored.study))
+    text = page.render([digits])
+    assert text.count("this ran on digits") == 2  # under the figures, and as the answer that is not given
+    assert "Published accuracy" not in text
+    assert "Points reproduced" not in text
+    assert "published" not in " ".join(svg for figure in charts(digits) for _, svg in figure.panels)
+    assert "Dotted" not in text
+    table = shown(digits, 110)
+    assert table.count("this ran on digits") == 2
+    assert "published," not in table
+
+
+def test_published_raw_accuracies_are_labelled(read, by_name):
+    raw = next(row for row in read.rows if row and row[0] == "Xavier uniform")
+    assert raw[6] == "98.05 raw"
+    scaled = next(row for row in read.rows if row and row[0] == "with BN")
+    assert scaled[6] == "97"  # with the two digits that were printed
+    for width in (45, 60, 80, 110):
+        assert "98.05 " not in shown(by_name["nn"], width).replace("98.05 raw", "")
+    assert "98.05 raw" in shown(by_name["nn"], 80)
+
+
+def test_fewer_seeds_than_planned_are_counted_where_they_count(read, html):
+    row = next(row for row in read.rows if row and row[0].startswith("SGD, lr = 1"))
+    assert row[2].endswith("n = 4")
+    assert row[5].endswith("too few pairs (4)")
+    assert "no evidence" not in row[5]
+    assert "Mean over 6 seeds, fewer where n is given, and 95 % interval." in html
+    assert '<span class="found">Accuracy against Adam. Too few pairs of seeds: SGD, lr = 1 (4).</span>' in html
+
+
+def test_an_interval_of_an_accuracy_ends_at_0_and_100(by_name):
+    summary = by_name["nn"]
+    wide = dataclasses.replace(summary.arms[0].accuracy, low=-0.01, high=1.02)
+    arms = (dataclasses.replace(summary.arms[0], accuracy=wide), *summary.arms[1:])
+    changed = dataclasses.replace(summary, arms=arms)
+    assert "[0.00, 100.00]" in page.render([changed])
+    assert "[0.00, 100.00]" in shown(changed, 140)
+
+
+def test_training_time_is_said_to_be_a_sum(html):
+    assert "training time, summed over trials</dt>" in html
+    assert "Training time, summed over trials: " in html
+    assert " Time: " not in html
 
 
 def test_hostile_names_are_text(html):

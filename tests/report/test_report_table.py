@@ -47,7 +47,20 @@ def test_what_a_hundred_columns_say(by_name):
     deep = shown(by_name["deep"], 100)
     assert "2/16 no" in deep
     assert "and 11 more" in deep
-    assert "not compared with the published numbers" in shown(by_name["softmax"], 100)
+    assert "Likely reason: The printed numbers come from" in " ".join(deep.split())
+    assert "Not compared: published numbers need at least 6 finished seeds, 1 finished." in shown(
+        by_name["softmax"], 100
+    )
+
+
+def test_fewer_seeds_than_planned_are_counted(by_name):
+    text = shown(by_name["rates"], 100)
+    row = text[text.index("SGD") :].splitlines()[:2]
+    assert row[1].split("  ")[-1].strip().endswith("too few pairs (4)")
+    assert "n = 4" in row[1]
+    assert "○" not in row[0]
+    assert "n =" not in shown(by_name["nn"], 100)
+    assert "summed over trials" in " ".join(text.split())
 
 
 def test_narrow_drops_columns_before_it_breaks_numbers(by_name):
@@ -71,4 +84,4 @@ def test_an_ascii_terminal_gets_ascii(by_name):
         console = Console(file=io.TextIOWrapper(raw, encoding="ascii", write_through=True), width=100)
         print_table(by_name[name], console)
         assert raw.getvalue().isascii()
-    assert b"1.07e-11" in raw.getvalue() or name == "init"
+        assert (b"1.07e-11" in raw.getvalue()) == (name == "activation")

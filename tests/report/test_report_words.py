@@ -50,6 +50,19 @@ def test_durations_and_counts():
     assert words.interval(0.1, None, rate=True) == ""
 
 
+def test_intervals_of_accuracies_stay_within_0_and_100():
+    assert words.accuracy_interval(-0.02, 0.5) == "[0.00, 50.00]"
+    assert words.accuracy_interval(0.9, 1.02) == "[90.00, 100.00]"
+    assert words.accuracy_interval(None, None) == ""
+    assert words.interval(-0.02, 1.02, rate=True) == "[−2.00, 102.00]"  # a difference may leave them
+
+
+def test_a_distance_reads_as_a_factor():
+    assert words.quantity("distance_to_published", 0.058) == "a factor of 1.06"
+    assert words.quantity("distance_to_published", 1e6) == "a factor of 1.01×10³⁰⁴"
+    assert words.factor(None) == "–"
+
+
 def test_the_room_is_cheap_to_name_and_never_loads_torch():
     code = (
         "import sys, fanin.report; assert not {'scipy', 'rich', 'vl_convert', 'numpy'} & set(sys.modules);"

@@ -48,7 +48,9 @@ _command(doctor, "doctor", "fanin doctor", "fanin doctor --data-dir ~/data")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 some trials failed, 2 usage, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, number):
+            signal.signal(getattr(signal, number), _as_interrupt)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

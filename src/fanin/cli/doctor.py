@@ -40,24 +40,23 @@ def _say(what: str, answer: str) -> None:
 
 
 def _matmul() -> None:
-    from fanin.engine.matmul import choose  # noqa: PLC0415
+    from fanin.engine.matmul import choose, probe  # noqa: PLC0415
 
-    found = choose(refresh=True)
-    _say("products", f"{found.path} (one core, float32)")
+    _say("products", f"{choose().path} is what studies on this machine take; now, one core, float32:")
+    found = probe()
     for path, speed in found.gflops.items():
         _say("", f"{path:<7} {speed:5.0f} GFLOP/s, relative error {found.error[path]:.1e}")
 
 
 def _data(data_dir: Path | None) -> None:
-    from fanin.cli.progress import stderr  # noqa: PLC0415
-    from fanin.cli.run import load_data  # noqa: PLC0415
+    from fanin.datasets.mnist import find_mnist  # noqa: PLC0415
     from fanin.errors import DataError  # noqa: PLC0415
 
     try:
-        dataset = load_data("mnist", data_dir, stderr())
+        dataset = find_mnist(data_dir)
         _say("mnist", f"{len(dataset.train.labels):,} + {len(dataset.test.labels):,} pictures: {dataset.source}")
     except DataError as error:
-        _say("mnist", f"not found; Lab 9 would run on digits\n{error}")
+        _say("mnist", f"not on this machine; the first study that needs it fetches it\n{error}")
 
 
 def _workers() -> bool:

@@ -21,7 +21,8 @@ def list_names(what: Literal["studies", "initializers", "activations", "optimize
 
 
 def _studies() -> list[tuple[str, str]]:
-    from fanin.study import Study, bundled  # noqa: PLC0415 - `--help` stays fast
+    from fanin.bundle import bundled  # noqa: PLC0415 - `--help` stays fast
+    from fanin.study import Study  # noqa: PLC0415
 
     studies = {name: Study.from_toml(path) for name, path in bundled().items()}
     folders = dict.fromkeys(name.split("/")[0] for name in studies)

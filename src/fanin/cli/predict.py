@@ -83,10 +83,10 @@ def _network(folder: Path, study: str | None, arm: str | None) -> tuple[StoredSt
         ]
     known = [row for row in found if row[2].is_file()]
     if not known:
-        raise FaninError(f"{folder}: no trained weights here; run with --keep-weights first")
+        raise FaninError(f"{folder}: no trained weights here; `fanin run` with --keep-weights first trains them")
     studies, arms = [s.study.name for s, _, _ in known], [name for _, name, _ in known]
     if study is not None:
-        known = [row for row in known if row[0].study.name in (study, f"lab9/{study}")]
+        known = [row for row in known if study in (row[0].study.name, row[0].study.name.split("/")[-1])]
         if not known:
             raise FaninError(
                 f"no trained network of study {study!r}{nearest(study, studies)}; there are {_listed(studies)}"
@@ -127,27 +127,25 @@ def _checked(index: int | None, count: int) -> int:
 def _picture(path: Path, data: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
     """A picture file as one row of stored values, and what was done to it."""
     import numpy as np  # noqa: PLC0415
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    from fanin.datasets.pictures import read_grey  # noqa: PLC0415
 
     shape = data.get("image_shape")
     if shape is None:
         raise FaninError(f"{path}: the network was trained on rows of {data['features']} numbers, not on pictures")
+    height, width = shape
     notes = []
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("L")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise FaninError(f"{path}: cannot be read as a picture ({error}); expected PNG, JPEG or the like") from None
-    if picture.size != (shape[1], shape[0]):
-        notes.append(f"resized from {picture.width} x {picture.height} to {shape[1]} x {shape[0]}")
-        smaller = picture.width > shape[1]
-        picture = picture.resize((shape[1], shape[0]), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
-    grey = np.asarray(picture, dtype=np.float32)
+    grey = read_grey(path)
+    if grey.shape != (height, width):
+        notes.append(f"resized from {grey.shape[1]} x {grey.shape[0]} to {width} x {height}")
+        how = Image.Resampling.BOX if grey.shape[1] > width else Image.Resampling.BICUBIC
+        grey = np.asarray(Image.fromarray(grey).resize((width, height), how))
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if border.mean() > 127:
         notes.append("inverted, as its background is bright")
         grey = 255 - grey
-    return (grey / (255 * data["scale"])).ravel(), notes
+    return (grey / (255 * data["scale"])).astype(np.float32).ravel(), notes
 
 
 def _draw(row: np.ndarray, data: dict[str, Any]) -> None:

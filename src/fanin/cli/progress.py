@@ -97,6 +97,11 @@ class Bar(Lines):
         self._recorded += 1
         self._progress.update(self._task, description=self._words())
 
+    def completed(self, study: Study) -> None:  # noqa: D102 - see Watcher
+        self._progress.stop()  # the bar is on standard error, the table on standard output: never both at once
+        self._show(study)
+        self._progress.start()
+
     def noticed(self, message: str) -> None:  # noqa: D102 - see Watcher
         self._progress.console.print(message, markup=False, highlight=False)
 

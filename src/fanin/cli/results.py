@@ -85,9 +85,4 @@ def write_report(found: Sequence[StudySummary], path: Path) -> Path:
     """The page, written to `path`; FaninError if it cannot be written there."""
     from fanin.report.page import write_page  # noqa: PLC0415
 
-    try:
-        return write_page(found, path)
-    except OSError as error:
-        raise FaninError(
-            f"{path}: the page cannot be written ({error.strerror}); give another place with --out"
-        ) from None
+    return write_page(found, path)

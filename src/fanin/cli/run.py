@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 
     from fanin.datasets import Dataset
     from fanin.driver import Run
-    from fanin.store import Store
     from fanin.study import Study
 
 Many = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
@@ -74,7 +76,8 @@ def run(
     folder = out or Path("runs") / f"{_label(studies)}-{dataset.name}"
     if dry_run:
         return _dry_run(chosen, dataset, folder)
-    with make_watcher(quiet, lambda study: None if json else _show(folder, study)) as watcher:
+    shown = _Shown(folder)
+    with make_watcher(quiet, lambda study: None if json else shown(study)) as watcher:
         try:
             done = drive(
                 chosen,
@@ -87,8 +90,7 @@ def run(
                 watcher=watcher,
             )
         except KeyboardInterrupt:
-            again = shlex.join(["fanin", *sys.argv[1:]])
-            watcher.noticed(f"interrupted; finished trials are kept in {folder}. To go on:\n  {again}")
+            watcher.noticed(f"interrupted; finished trials are kept in {folder}. To go on:\n  {_same_command()}")
             raise
     return _finish(done, json)
 
@@ -109,21 +111,24 @@ def load_data(spec: str, data_dir: Path | None, console: Console) -> Dataset:
 
 
 def _chosen(names: tuple[str, ...], sets: list[str], varies: list[str], seeds: int | None) -> list[Study]:
-    import dataclasses  # noqa: PLC0415
-
-    from fanin.study import find, override  # noqa: PLC0415
+    from fanin.bundle import find  # noqa: PLC0415
+    from fanin.overrides import override  # noqa: PLC0415
 
     if not names:
         raise RecipeError("expected at least one study, such as lab9; see `fanin list studies`")
     if seeds is not None and seeds < 1:
         raise RecipeError(f"--seeds: expected at least 1; got {seeds}")
-    found = {study.name: study for name in names for study in find(name)}
-    chosen = [override(study, sets, varies) for study in found.values()]
-    return [dataclasses.replace(study, seeds=seeds) if seeds else study for study in chosen]
+    found: list[Study] = []
+    for study in (study for name in names for study in find(name)):
+        if study not in found:
+            found.append(study)
+    chosen = [override(study, sets, varies) for study in found]
+    return [study.changed(seeds=seeds) if seeds else study for study in chosen]
 
 
 def _label(names: tuple[str, ...]) -> str:
-    return "-".join(Path(name).stem if name.endswith(".toml") else name.replace("/", "-") for name in names)[:80]
+    """The name of the default folder: the studies', without their folders; variants of a study share it."""
+    return "-".join(dict.fromkeys(Path(name).stem for name in names))[:80]
 
 
 def _dry_run(studies: list[Study], dataset: Dataset, folder: Path) -> int:
@@ -144,22 +149,40 @@ def _dry_run(studies: list[Study], dataset: Dataset, folder: Path) -> int:
     return 0
 
 
-def _show(folder: Path, study: Study) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    from fanin.report.table import print_table  # noqa: PLC0415
-    from fanin.store import Store  # noqa: PLC0415
-
-    with Store.open(folder) as store:
-        print_table(summary_of(store, study.name), Console())
+def _same_command() -> str:
+    """The command as it was typed, to be typed again."""
+    program = "fanin" if shutil.which("fanin") else sys.argv[0]
+    return shlex.join([program, *sys.argv[1:]])
 
 
-def summary_of(store: Store, name: str):
-    """The summary of one study of a store."""
-    from fanin.report.summary import summarize  # noqa: PLC0415
+class _Shown:
+    """Prints the table of a study that is complete; if nobody reads any more (`| head`), the run goes on in silence."""
 
-    stored = next(s for s in store.studies() if s.study.name == name)
-    return summarize(stored, store.records(stored.study))
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read = True
+
+    def __call__(self, study: Study) -> None:
+        from rich.console import Console  # noqa: PLC0415
+
+        from fanin.report.summary import summarize  # noqa: PLC0415
+        from fanin.report.table import print_table  # noqa: PLC0415
+        from fanin.store import Store  # noqa: PLC0415
+
+        if not self._read:
+            return
+        with Store.open(self._folder) as store:
+            stored = next(s for s in store.studies() if s.study.name == study.name)
+            summary = summarize(stored, store.records(stored.study))
+        text = io.StringIO()
+        shape = Console()
+        print_table(summary, Console(file=text, width=shape.width, force_terminal=shape.is_terminal))
+        try:
+            sys.stdout.write(text.getvalue())
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self._read = False
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - so that closing it is quiet
 
 
 def _finish(done: Run, json: bool) -> int:
@@ -174,5 +197,6 @@ def _finish(done: Run, json: bool) -> int:
     words = f"{done.ran} trials run"
     words += f", {done.diverged} diverged (a result)" if done.diverged else ""
     words += f", {done.failed} FAILED (the same command tries them again)" if done.failed else ""
+    words += f", the weights of {done.unsaved} could not be kept" if done.unsaved else ""
     console.print(f"{words}. Page: {page}", markup=False, highlight=False, soft_wrap=True)
-    return 1 if done.failed else 0
+    return 1 if done.failed or done.unsaved else 0

@@ -66,25 +66,9 @@ def load_mnist(
     the cache.
     """
     tried: list[str] = []
-    if data_dir is not None:
-        found = _locate(Path(data_dir).expanduser())
-        if found is None:
-            raise DataError(f"data_dir {data_dir}: {_absent(Path(data_dir).expanduser())}; {_REMEDY}")
-        return _dataset(_read(found), f"the folder {found}")
-    if given := os.environ.get("FANIN_DATA"):
-        if found := _locate(Path(given).expanduser()):
-            return _dataset(_read(found), f"the folder {found} (FANIN_DATA)")
-        tried.append(f"FANIN_DATA={given}: {_absent(Path(given).expanduser())}")
-    else:
-        tried.append("the environment variable FANIN_DATA: not set")
     cache = cache or _user_cache()
-    for words, folder in _usual_places(cache):
-        try:
-            if found := _locate(folder):
-                return _dataset(_read(found), f"{words} {found}")
-            tried.append(f"{words} {folder}: {_absent(folder)}")
-        except (DataError, OSError) as error:  # OSError: a folder that may not be entered
-            tried.append(f"{words} {error}")
+    if found := _here(data_dir, cache, tried):
+        return found
     try:
         return _fetch(cache, MIRRORS if mirrors is None else mirrors, progress or silent, tried)
     except NotFetchedError:
@@ -95,6 +79,47 @@ def load_mnist(
             f"{', '.join(FILES)} into a folder yourself and "
             "give it as data_dir or in the environment variable FANIN_DATA"
         ) from error
+
+
+def find_mnist(data_dir: Path | str | None = None, *, cache: Path | None = None) -> Dataset:
+    """MNIST if it is on this machine; nothing is fetched. NotFetchedError says where it was looked for."""
+    tried: list[str] = []
+    found = _here(data_dir, cache or _user_cache(), tried)
+    if found is None:
+        raise NotFetchedError("looked for it in:\n" + "\n".join(f"  - {line}" for line in tried))
+    return found
+
+
+def _here(data_dir: Path | str | None, cache: Path, tried: list[str]) -> Dataset | None:
+    """MNIST from a folder of this machine; where it is not goes to `tried`."""
+    if data_dir is not None:
+        folder = _expanded(data_dir)
+        found = _locate(folder)
+        if found is None:
+            raise DataError(f"data_dir {data_dir}: {_absent(folder)}; {_REMEDY}")
+        return _dataset(_read(found), f"the folder {found}")
+    if given := os.environ.get("FANIN_DATA"):
+        if found := _locate(_expanded(given)):
+            return _dataset(_read(found), f"the folder {found} (FANIN_DATA)")
+        tried.append(f"FANIN_DATA={given}: {_absent(_expanded(given))}")
+    else:
+        tried.append("the environment variable FANIN_DATA: not set")
+    for words, folder in _usual_places(cache):
+        try:
+            if found := _locate(folder):
+                return _dataset(_read(found), f"{words} {found}")
+            tried.append(f"{words} {folder}: {_absent(folder)}")
+        except (DataError, OSError) as error:  # OSError: a folder that may not be entered
+            tried.append(f"{words} {error}")
+    return None
+
+
+def _expanded(folder: Path | str) -> Path:
+    """`folder` with ~ for the home of a user; as it is if there is no such user."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        return Path(folder)
 
 
 _REMEDY = (

@@ -68,7 +68,7 @@ def _read(classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[in
     inputs = np.empty((len(pairs), *size), np.uint8)
     first = pairs[0][0]
     for i, (path, _) in enumerate(pairs):
-        grey = _grey(path)
+        grey = read_grey(path)
         if grey.shape != size:
             raise DataError(
                 f"{path}: expected {size[0]} x {size[1]} (height x width) as the first picture, "
@@ -80,11 +80,12 @@ def _read(classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[in
 
 
 def _size(path: Path) -> tuple[int, int]:
-    height, width = _grey(path).shape
+    height, width = read_grey(path).shape
     return height, width
 
 
-def _grey(path: Path) -> Array:
+def read_grey(path: Path) -> Array:
+    """A picture file as grey bytes (height, width), transparent parts on white; DataError if it cannot be read."""
     from PIL import Image  # noqa: PLC0415 -- only this reader needs it
 
     try:
@@ -93,6 +94,9 @@ def _grey(path: Path) -> Array:
             with Image.open(path) as picture:
                 if picture.mode.startswith(("I", "F")):  # deeper than bytes: converting would clip to white
                     return _deep(np.asarray(picture), path)
+                if picture.has_transparency_data:
+                    white = Image.new("RGBA", picture.size, "white")
+                    return np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("L"))
                 return np.asarray(picture.convert("L"))
     except DataError:
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from fanin.recipe import Trial
 from fanin.record import Record
@@ -31,24 +31,24 @@ class Task:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker's first word; `path` is the matmul path it would take."""
+    """A worker's first word: what it runs on (see engine.environment), the matmul path it would take among it."""
 
-    path: str
+    environment: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """So many members of the running cohort have finished this epoch."""
+    """So many members of the running cohort have finished one more epoch."""
 
-    epoch: int
     members: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The running cohort's records."""
+    """The running cohort's records; `unsaved` says why trained parameters could not be written, if so."""
 
     records: list[Record]
+    unsaved: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ class Failed:
     """The running cohort raised; `reason` in one line."""
 
     reason: str
-    kind: Literal["error"] = "error"
 
 
 Answer = Ready | EpochDone | Finished | Failed

@@ -46,8 +46,12 @@ class Pool:
 
     def _start(self) -> Handle:
         ours, theirs = Pipe()
-        command = [sys.executable, "-m", "fanin.driver.worker", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
+        # -P: a user's random.py in the current folder is not to be taken for the standard library's
+        command = [sys.executable, "-P", "-m", "fanin.driver.worker", str(theirs.fileno())]
+        # a session of its own: Ctrl-C at the terminal is the driver's to handle
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         theirs.close()  # so that the end of the process is the end of the connection
         handle = Handle(process, ours)
         ours.send(self._setup)
@@ -59,14 +63,26 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.connection.close()
-            handle.process.kill()  # it has nothing to save: what it finished was sent
+            handle.process.kill()  # what it finished was sent, and what it was writing is not yet in its place
         for handle in self._handles:
             handle.process.wait()
 
     def replace(self, handle: Handle) -> None:
         """Start a new worker in the place of a dead one."""
+        self.drop(handle)
+        self._handles.append(self._start())
+
+    def drop(self, handle: Handle) -> None:
+        """Do without a dead worker."""
         handle.connection.close()
-        self._handles[self._handles.index(handle)] = self._start()
+        self._handles.remove(handle)
+
+    def said(self) -> Iterator[tuple[Handle, Answer]]:
+        """What the workers have said already and nobody has heard, without waiting for more."""
+        for handle in self._handles:
+            with contextlib.suppress(EOFError, OSError):
+                while handle.connection.poll():
+                    yield handle, handle.connection.recv()
 
     def answers(self) -> Iterator[tuple[Handle, Answer | Died]]:
         """Everything the workers say, as it comes, for ever; a death comes once."""
@@ -75,9 +91,18 @@ class Pool:
             for handle in [handle for handle in self._handles if handle.connection in speaking]:
                 try:
                     answer: Answer | Died = handle.connection.recv()
-                except (EOFError, ConnectionError):
-                    answer = Died(_reason(handle.process.wait()))
+                except (EOFError, OSError):  # OSError: it died in the middle of a word
+                    answer = Died(self._end(handle))
                 yield handle, answer
+
+    def _end(self, handle: Handle) -> str:
+        """How a worker that fell silent ended; one that merely hangs is ended here."""
+        try:
+            code = handle.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            handle.process.kill()
+            code = handle.process.wait()
+        return _reason(code)
 
 
 def _reason(code: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections import deque
@@ -13,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fanin.datasets import Dataset, load, save_shared
+from fanin.datasets import Dataset, check_values, load, save_shared
 from fanin.driver.messages import EpochDone, Failed, Finished, Ready, Setup, Task
 from fanin.driver.plan import Cohort, distinct, epoch_seconds, plan
 from fanin.driver.pool import Died, Handle, Pool, require_workers
@@ -47,12 +46,17 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run did: the folder, how many trials it ran, and those of all its studies that failed or diverged."""
+    """What a run did.
+
+    ran: trials it trained. failed, diverged: of all trials of its studies. unsaved: trials whose trained parameters
+    should have been kept and could not be written; their records are there.
+    """
 
     folder: Path
     ran: int
     failed: int
     diverged: int
+    unsaved: int
 
 
 def run(
@@ -78,9 +82,9 @@ def run(
     """
     watcher = watcher or Watcher()
     if seeds is not None:
-        studies = [dataclasses.replace(study, seeds=seeds) for study in studies]
+        studies = [study.changed(seeds=seeds) for study in studies]
     if isinstance(data, Dataset):
-        dataset = data
+        dataset = check_values(data)
     else:
         dataset, data_spec = load(data, data_dir=data_dir), data
     check(studies, dataset)
@@ -152,8 +156,13 @@ def _jobs(jobs: int | None, device: str) -> int:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by affinity and by a container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return count
 
 
 class _Driver:
@@ -170,11 +179,15 @@ class _Driver:
         }
         wanted = [(t, t.id(dataset.fingerprint)) for study in studies for arm in study.arms for t in study.trials(arm)]
         self._all = distinct(wanted)
-        self._known = store.finished(trial_id for _, trial_id in self._all)
-        self._ran = 0
+        known = store.finished(trial_id for _, trial_id in self._all)
+        self._known = known - {trial_id for trial_id in known & keep if not self._weights(trial_id).is_file()}
+        self._ran, self._unsaved, self._stillborn = 0, 0, 0
+
+    def _weights(self, trial_id: str) -> Path:
+        return self._store.folder / "weights" / f"{trial_id}.safetensors"
 
     def run(self, device: str, jobs: int) -> None:
-        """Train everything that has no record yet."""
+        """Train everything that has no record yet, or no weights although they are to be kept."""
         missing = [(trial, trial_id) for trial, trial_id in self._all if trial_id not in self._known]
         cohorts = plan(missing, features=self._dataset.features, classes=self._dataset.n_classes, workers=max(1, jobs))
         work = sum(len(c.trials) * c.recipe.epochs * self._work(c) for c in cohorts)
@@ -184,82 +197,119 @@ class _Driver:
             return
         with tempfile.TemporaryDirectory(prefix="fanin-") as folder:
             save_shared(self._dataset, Path(folder))
-            setup = Setup(Path(folder), device)
+            setup, queue = Setup(Path(folder), device), deque(cohorts)
             if jobs == 0:
-                self._run_here(setup, cohorts)
+                self._run_here(setup, queue)
             else:
                 require_workers()
                 with Pool(setup, min(jobs, len(cohorts))) as pool:
-                    self._run_on(pool, deque(cohorts))
+                    self._run_on(pool, queue)
 
-    def _run_here(self, setup: Setup, cohorts: Sequence[Cohort]) -> None:
-        from fanin.driver.worker import Worker, explain  # noqa: PLC0415 - loads torch into this process
-        from fanin.engine import matmul  # noqa: PLC0415
+    def _run_here(self, setup: Setup, queue: deque[Cohort]) -> None:
+        import torch  # noqa: PLC0415 - the workers' part, in this process
 
-        path = matmul.choose().path
+        from fanin.driver.worker import Worker, explain, preferred_path  # noqa: PLC0415
+        from fanin.engine.environment import environment  # noqa: PLC0415
+
         with _same_numerics_as_a_worker():
+            device = torch.device(setup.device)
             worker = Worker(setup)
-            for cohort in cohorts:
+            path = self._path(environment(device, members=1) | {"matmul": preferred_path(device)})
+            while queue:
+                cohort = queue.popleft()
                 try:
                     answer: Finished | Failed = worker.train(
                         self._task(cohort, path), lambda done, c=cohort: self._advance(c, done)
                     )
                 except Exception as error:
                     answer = Failed(explain(error))
-                self._settle(cohort, answer)
+                self._settle(cohort, answer, queue)
 
     def _run_on(self, pool: Pool, queue: deque[Cohort]) -> None:
         running: dict[Handle, Cohort] = {}
+        idle: set[Handle] = set()
         path = ""
 
-        def give(handle: Handle) -> None:
-            if queue:
+        def give() -> None:
+            while queue and idle:
+                handle = idle.pop()
                 running[handle] = queue.popleft()
                 handle.give(self._task(running[handle], path))
 
-        for handle, answer in pool.answers():
-            match answer:
-                case Ready():
-                    path = path or answer.path
-                    give(handle)
-                case EpochDone():
-                    self._advance(running[handle], answer)
-                case Finished() | Failed():
-                    cohort = running.pop(handle)
-                    give(handle)  # before the records are written and shown: the worker need not wait for that
-                    self._settle(cohort, answer)
-                case Died():
-                    pool.replace(handle)
-                    self._lost(running.pop(handle, None), answer.reason, queue)
-            if not queue and not running:
-                return
+        try:
+            for handle, answer in pool.answers():
+                match answer:
+                    case Ready():
+                        path = path or self._path(answer.environment)
+                        idle.add(handle)
+                    case EpochDone():
+                        self._advance(running[handle], answer)
+                    case Finished() | Failed():
+                        cohort = running.pop(handle)
+                        idle.add(handle)
+                        give()  # before the records are written and shown: the worker need not wait for that
+                        self._settle(cohort, answer, queue)
+                    case Died() if handle in idle:  # it had nothing to do, and there is nothing more
+                        idle.remove(handle)
+                        pool.drop(handle)
+                    case Died():
+                        pool.replace(handle)
+                        self._lost(running.pop(handle, None), answer.reason, queue)
+                give()
+                if not queue and not running:
+                    return
+        except KeyboardInterrupt:
+            for handle, answer in pool.said():
+                if isinstance(answer, Finished) and handle in running:
+                    self._settle(running.pop(handle), answer, queue)
+            raise
+
+    def _path(self, now: dict[str, Any]) -> str:
+        """The matmul path of this study's earlier trials on such a machine, else the one it would take now."""
+        for earlier in self._store.environments():
+            if all(earlier.get(key) == now[key] for key in ("cpu", "isa", "torch", "device")):
+                return earlier["matmul"]
+        return now["matmul"]
 
     def _lost(self, cohort: Cohort | None, reason: str, queue: deque[Cohort]) -> None:
-        """Queue the cohort of a dead worker again, or fail it if that has happened too often."""
+        """Queue a dead worker's cohort again, or fail it if that has happened too often; None: it never started."""
         if cohort is None:
-            raise FaninError(f"a worker could not start: {reason}; `fanin doctor` tries what it needs")
+            self._stillborn += 1
+            if self._stillborn == MAX_ATTEMPTS:
+                raise FaninError(f"workers cannot start: {reason}; `fanin doctor` tries what they need")
+            return
         cohort.attempts += 1
         if cohort.attempts == MAX_ATTEMPTS:
-            self._settle(cohort, Failed(f"{reason}, {MAX_ATTEMPTS} times"))
+            self._settle(cohort, Failed(f"{reason}, {MAX_ATTEMPTS} times"), queue)
             return
         self._watcher.noticed(f"{_named(cohort)}: {reason}; trying again")
+        self._take_back(cohort)
+        queue.appendleft(cohort)
+
+    def _take_back(self, cohort: Cohort) -> None:
         self._watcher.advanced(-cohort.work_done)
         cohort.work_done = 0.0
-        queue.appendleft(cohort)
 
     def _advance(self, cohort: Cohort, done: EpochDone) -> None:
         work = done.members * self._work(cohort)
         cohort.work_done += work
         self._watcher.advanced(work)
 
-    def _settle(self, cohort: Cohort, answer: Finished | Failed) -> None:
-        """Record a cohort's results, or that it failed; whatever of its work is left will not be done."""
-        left = len(cohort.trials) * cohort.recipe.epochs * self._work(cohort) - cohort.work_done
-        self._watcher.advanced(left)
+    def _settle(self, cohort: Cohort, answer: Finished | Failed, queue: deque[Cohort]) -> None:
+        """Record a cohort's results, or that it failed; a stack that failed is tried again, each member alone."""
+        if isinstance(answer, Failed) and len(cohort.trials) > 1:
+            self._watcher.noticed(f"{_named(cohort)}: {answer.reason}; trying each alone")
+            self._take_back(cohort)
+            queue.extendleft(Cohort([t], [i]) for t, i in zip(cohort.trials[::-1], cohort.ids[::-1], strict=True))
+            return
+        self._watcher.advanced(len(cohort.trials) * cohort.recipe.epochs * self._work(cohort) - cohort.work_done)
         if isinstance(answer, Failed):
             self._fail(cohort, answer.reason)
-        else:
-            self._record(cohort, answer.records)
+            return
+        if answer.unsaved:
+            self._unsaved += len(self._keep & set(cohort.ids))
+            self._watcher.noticed(answer.unsaved)
+        self._record(cohort, answer.records)
 
     def _task(self, cohort: Cohort, path: str) -> Task:
         keep = self._keep & set(cohort.ids)
@@ -306,7 +356,7 @@ class _Driver:
         """Counted over the run's studies."""
         records = {r.trial_id: r for study in self._studies for arm in self._store.records(study).values() for r in arm}
         statuses = [record.status for record in records.values()]
-        return Run(self._store.folder, self._ran, statuses.count("failed"), statuses.count("diverged"))
+        return Run(self._store.folder, self._ran, statuses.count("failed"), statuses.count("diverged"), self._unsaved)
 
 
 def _kept(studies: Sequence[Study], fingerprint: str, which: str) -> frozenset[str]:

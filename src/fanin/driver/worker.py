@@ -7,7 +7,6 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch loads
 
 import contextlib
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from fanin.datasets import Dataset, open_shared
 from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Ready, Setup, Task
 from fanin.engine import matmul
 from fanin.engine.data import Data
+from fanin.engine.environment import environment
 from fanin.engine.export import save_weights
 from fanin.engine.ledger import Outcome
 from fanin.engine.network import widths
@@ -44,16 +44,20 @@ class Worker:
         for trials, ids in self._stacks(task):
             told = partial(_tell, say, len(trials))
             outcomes += train(trials, ids, self._data, device=self._device, on_epoch=told)
+        unsaved = None
         for trial, outcome in zip(task.trials, outcomes, strict=True):
             if outcome.record.trial_id in task.keep:
-                self._save(task, trial, outcome)
-        return Finished([outcome.record for outcome in outcomes])
+                try:
+                    self._save(task, trial, outcome)
+                except OSError as error:  # the records are worth more than the parameters
+                    unsaved = f"{task.weights}: trained weights cannot be written ({error})"
+        return Finished([outcome.record for outcome in outcomes], unsaved)
 
     def _stacks(self, task: Task) -> list[tuple[list[Trial], list[str]]]:
         """The task in one stack if stacked products are exact here, else every trial alone."""
         recipe = task.trials[0].recipe
         sizes = tuple(widths(recipe, self._data.features, self._data.classes))
-        if len(task.trials) == 1 or _exact(task.path, sizes, recipe.batch_size, len(task.trials)):
+        if len(task.trials) == 1 or _exact(task.path, sizes, recipe.batch_size, len(task.trials), self._device):
             return [(task.trials, task.ids)]
         return [([trial], [trial_id]) for trial, trial_id in zip(task.trials, task.ids, strict=True)]
 
@@ -69,14 +73,19 @@ class Worker:
         save_weights(path, trial.recipe, outcome.state, metadata)
 
 
-def _tell(say: Callable[[EpochDone], object], members: int, epoch: int) -> None:
-    say(EpochDone(epoch, members))
+def _tell(say: Callable[[EpochDone], object], members: int, _: int) -> None:
+    say(EpochDone(members))
 
 
 @cache
-def _exact(path: str, sizes: tuple[int, ...], batch: int, members: int) -> bool:
+def _exact(path: str, sizes: tuple[int, ...], batch: int, members: int, device: torch.device) -> bool:
     matmul.use(path)
-    return matmul.stacks_exactly(list(sizes), batch, members)
+    return matmul.stacks_exactly(sizes, batch, members, device=device)
+
+
+def preferred_path(device: torch.device) -> str:
+    """The matmul path for a device; the choice is the processor's, and on a card its other path would mean TF32."""
+    return matmul.choose().path if device.type == "cpu" else "blas"
 
 
 def explain(error: BaseException) -> str:
@@ -87,12 +96,15 @@ def explain(error: BaseException) -> str:
 
 def serve(connection: Connection) -> None:
     """Answer the driver until it closes the connection or dies."""
-    worker = Worker(connection.recv())
+    setup: Setup = connection.recv()
+    worker = Worker(setup)
 
     def say(answer: Answer) -> None:
         connection.send(answer)
 
-    say(Ready(matmul.choose().path))
+    device = torch.device(setup.device)
+    matmul.use(preferred_path(device))
+    say(Ready(environment(device, members=1)))
     while True:
         task: Task = connection.recv()
         try:
@@ -106,7 +118,6 @@ def serve(connection: Connection) -> None:
 
 def main() -> None:
     """Entry point: argv[1] is the inherited file descriptor of the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     with contextlib.suppress(EOFError, ConnectionError):  # the driver is gone
         serve(Connection(int(sys.argv[1])))
 

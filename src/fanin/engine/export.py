@@ -66,7 +66,7 @@ def save_weights(path: Path, recipe: Recipe, state: dict[str, Tensor], metadata:
         temporary.unlink(missing_ok=True)
 
 
-def load_weights(path: Path) -> tuple[nn.Sequential, dict[str, str]]:
+def load_weights(path: Path | str) -> tuple[nn.Sequential, dict[str, str]]:
     """The trained network of a file that `save_weights` wrote, and its metadata."""
     try:
         with safe_open(path, "pt") as file:

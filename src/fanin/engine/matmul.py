@@ -112,13 +112,12 @@ def best_seconds(run: Callable[[], object], *, budget: float = 0.01) -> float:
     return best
 
 
-def stacks_exactly(sizes: Sequence[int], batch: int, members: int) -> bool:
+def stacks_exactly(sizes: Sequence[int], batch: int, members: int, *, device: torch.device | str = "cpu") -> bool:
     """Whether products of a stack equal each member's own, bit for bit, for these shapes on this machine."""
     generator = torch.Generator().manual_seed(0)
     for fan_in, fan_out in pairwise(sizes):
-        x = _placed(torch.randn(members, batch, fan_in, generator=generator))
-        w = _placed(torch.randn(members, fan_out, fan_in, generator=generator))
-        delta = _placed(torch.randn(members, batch, fan_out, generator=generator))
+        shapes = (members, batch, fan_in), (members, fan_out, fan_in), (members, batch, fan_out)
+        x, w, delta = (_placed(torch.randn(shape, generator=generator).to(device)) for shape in shapes)
         together = _products(x, w, delta)
         for m in range(members):
             alone = _products(*(_placed(t[m : m + 1]) for t in (x, w, delta)))
@@ -163,4 +162,4 @@ def _remember(file: Path, found: MatmulProbe) -> None:
             json.dump(asdict(found), out)
         os.replace(out.name, file)  # noqa: PTH105 - atomic on every system
     except OSError:
-        pass  # the study records the path it used, and goes on with it when resumed
+        pass  # measured again next time; a study goes on with the path that its first trials took

@@ -1,4 +1,4 @@
-"""Probe: second moments of activations and gradients, dead and saturated units, on a fixed slice of the training set.
+"""Probe: second moments of activations and gradients, dead and saturated units, on a fixed part of the training set.
 
 The pass is a training-mode pass without dropout (batch statistics where there is batch normalisation, whose running
 statistics it leaves alone), so that it shows what the next step's gradient would meet.
@@ -33,7 +33,8 @@ class Probe:
         self._passes = Passes(alone, recipe, self._rows)
         dtype = network.parameters.dtype
         gather = Gatherer(data.train_inputs, data.train_labels, data.scale, 1, self._rows, dtype=dtype)
-        index = torch.arange(self._rows, device=data.train_labels.device)
+        # spread over the whole set: a file sorted by class would else show one class
+        index = (torch.arange(self._rows) * examples // self._rows).to(data.train_labels.device)
         gather(index, self._passes.inputs, self._passes.labels)
         self._gradients = [Gradients.like(layer) for layer in alone]
 

@@ -9,17 +9,22 @@ from typing import Any
 
 from fanin.record import Record
 from fanin.report.measures import metrics
-from fanin.report.reproduction import Comparison
-from fanin.report.words import RATES, count, hundredths, quantity, significant
-from fanin.statistics import Difference, paired_difference
-from fanin.study import Question, Study
+from fanin.report.reproduction import Comparison, distance
+from fanin.report.words import RATES, factor, hundredths, quantity, significant
+from fanin.statistics import Difference, fewest_pairs, paired_difference
+from fanin.study import Quantity, Question, Study
 
-FEWEST_PAIRS = 6  # an exact two-sided sign test cannot reach p < 0.05 with fewer
+DISTANCE = "distance_to_published"
+
+_Comparisons = Mapping[str, Comparison | None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and what the seeds say. `difference` is None without a pair; `differs`: the recipes."""
+    """A question and what the seeds say; `why_not` if they cannot. `difference` is None without a pair.
+
+    `differs`: the fields in which the two recipes differ.
+    """
 
     question: Question
     text: str
@@ -27,55 +32,76 @@ class Answer:
     a_mean: float | None
     b_mean: float | None
     differs: Mapping[str, tuple[Any, Any]]
+    why_not: str = ""
 
     @property
     def verdict(self) -> str:
-        """ "higher", "lower" or "no evidence": of a against b."""
-        return self.difference.verdict if self.difference else "no evidence"
+        """ "higher", "lower" or "no evidence", of a against b; "not answered"."""
+        return self.difference.verdict if self.difference and not self.why_not else "not answered"
 
 
 def answer(
-    question: Question,
-    study: Study,
-    records: Mapping[str, Sequence[Record]],
-    comparisons: Mapping[str, Comparison | None],
+    question: Question, study: Study, records: Mapping[str, Sequence[Record]], comparisons: _Comparisons
 ) -> Answer:
     """Pair a with b by seed and fill in the text; intervals are simultaneous over the study's questions."""
-    a = metrics(records.get(question.a.arm, ()), question.a.metric)
-    b = metrics(records.get(question.b.arm, ()), question.b.metric)
+    a, b = (_by_seed(side, records, comparisons) for side in (question.a, question.b))
     seeds = sorted(a.keys() & b.keys())
     xs, ys = [a[s] for s in seeds], [b[s] for s in seeds]
     found = paired_difference(xs, ys, comparisons=len(study.questions)) if seeds else None
     recipes = (study.arm(question.a.arm).recipe, study.arm(question.b.arm).recipe)
-    scores = {side: comparisons.get(q.arm) for side, q in (("a", question.a), ("b", question.b))}
+    means = (sum(xs) / len(xs), sum(ys) / len(ys)) if seeds else (None, None)
+    why_not = _why_not(question, found, means, comparisons)
     return Answer(
         question=question,
-        text=_text(question, found, xs, ys, {k: c.score if c else "" for k, c in scores.items()}),
+        text=f"Not answered: {why_not}." if why_not or found is None else _text(question, found, means, comparisons),
         difference=found,
-        a_mean=sum(xs) / len(xs) if xs else None,
-        b_mean=sum(ys) / len(ys) if ys else None,
+        a_mean=means[0],
+        b_mean=means[1],
         differs=recipes[0].differences(recipes[1]),
+        why_not=why_not,
     )
 
 
-def _text(
-    question: Question,
-    found: Difference | None,
-    xs: Sequence[float],
-    ys: Sequence[float],
-    scores: Mapping[str, str],
-) -> str:
+_Means = tuple[float | None, float | None]
+
+
+def _by_seed(side: Quantity, records: Mapping[str, Sequence[Record]], comparisons: _Comparisons) -> dict[int, float]:
+    rows = records.get(side.arm, ())
+    if side.metric != DISTANCE:
+        return metrics(rows, side.metric)
+    compared = comparisons.get(side.arm)
+    printed = compared.published.train_cost if compared and compared.same_data else ()
+    return {r.seed: value for r in rows if (value := distance(r, printed)) is not None}
+
+
+def _why_not(question: Question, found: Difference | None, means: _Means, comparisons: _Comparisons) -> str:
+    """Why the question has no answer, as a clause; empty if it has one."""
+    texts = question.if_higher + question.if_lower + question.if_neither
+    for name, side in (("a", question.a), ("b", question.b)):
+        compared, points = comparisons.get(side.arm), f"{{{name}_points}}" in texts
+        if not points and side.metric != DISTANCE:
+            continue
+        if compared is None or (side.metric == DISTANCE and not compared.published.train_cost):
+            return f"nothing to compare {side.arm} with has been published"
+        if compared.why_not and (points or not compared.same_data):
+            return compared.why_not
     if found is None:
-        return "Not answered: no seed has both numbers."
-    values = _values(question, found, xs, ys, scores)
-    if found.n < 2:
-        both = f"{values['a']} against {values['b']}"
-        return f"Not answered: one pair of seeds, {both}; {FEWEST_PAIRS} can show a difference."
-    texts = {"higher": question.if_higher, "lower": question.if_lower, "no evidence": question.if_neither}
-    text = re.sub(r"\{(\w+)\}( ?(?:%|points))?", lambda match: _filled(match, values), texts[found.verdict])
-    if found.n < FEWEST_PAIRS:
-        text += f" ({count(found.n, 'pair')} of seeds; {FEWEST_PAIRS} is the fewest that can show a difference.)"
-    return text
+        return "no seed has both numbers"
+    if found.verdict == "too few pairs":
+        so_far = " against ".join(quantity(side.metric, m) for side, m in zip(_sides(question), means, strict=True))
+        fewest = fewest_pairs(found.confidence)
+        return f"too few pairs of seeds ({found.n}; {fewest} can show a difference); so far {so_far}"
+    return ""
+
+
+def _sides(question: Question) -> tuple[Quantity, Quantity]:
+    return question.a, question.b
+
+
+def _text(question: Question, found: Difference, means: _Means, comparisons: _Comparisons) -> str:
+    values = _values(question, found, means, comparisons)
+    text = {"higher": question.if_higher, "lower": question.if_lower}.get(found.verdict, question.if_neither)
+    return re.sub(r"\{(\w+)\}( ?(?:%|points))?", lambda match: _filled(match, values), text)
 
 
 def _filled(match: re.Match[str], values: Mapping[str, str]) -> str:
@@ -84,19 +110,23 @@ def _filled(match: re.Match[str], values: Mapping[str, str]) -> str:
     return value if value.endswith(unit.strip()) else value + unit
 
 
-def _values(
-    question: Question, found: Difference, xs: Sequence[float], ys: Sequence[float], scores: Mapping[str, str]
-) -> dict[str, str]:
-    in_points = question.a.metric in RATES and question.b.metric in RATES
-    form = hundredths if in_points else significant
+def _values(question: Question, found: Difference, means: _Means, comparisons: _Comparisons) -> dict[str, str]:
+    asked = {side.metric for side in _sides(question)}
+    if asked <= set(RATES):
+        form, words = hundredths, "{} points"
+    elif asked == {DISTANCE}:  # a difference of logarithms is a factor
+        form, words = factor, "a factor of {}"
+    else:
+        form, words = significant, "{}"
+    scores = [compared.score if (compared := comparisons.get(side.arm)) else "" for side in _sides(question)]
     return {
-        "a": quantity(question.a.metric, sum(xs) / len(xs)),
-        "b": quantity(question.b.metric, sum(ys) / len(ys)),
-        "difference": form(found.mean) + (" points" if in_points else ""),
+        "a": quantity(question.a.metric, means[0]),
+        "b": quantity(question.b.metric, means[1]),
+        "difference": words.format(form(found.mean)),
         "low": form(found.low),
         "high": form(found.high),
         "n": str(found.n),
         "wins": str(found.wins),
-        "a_points": scores["a"] or "not comparable",
-        "b_points": scores["b"] or "not comparable",
+        "a_points": scores[0],
+        "b_points": scores[1],
     }

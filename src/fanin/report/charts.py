@@ -119,7 +119,7 @@ def _accuracy(summary: StudySummary) -> list[Figure]:
         bars = "Bars: intervals that together hold with 95 %." if several else "Bar: 95 % interval."
         caption = (
             f"Accuracy minus that of {first}, in points, paired by seed. {bars} Ticks: seeds. "
-            "Filled: a difference is claimed; open: no evidence."
+            "Filled: a difference is claimed; open: none is."
         )
         label = f"Paired differences in accuracy to {first}, arms: {_names(summary)}"
         found.append(Figure("Paired differences", caption, (("", forest.differences(summary, label)),)))

@@ -70,7 +70,9 @@ def has_published(summary: StudySummary, metric: str) -> bool:
 
 
 def _printed(arm: ArmSummary, metric: str) -> tuple[float, ...]:
-    return getattr(arm.arm.published, metric, ()) if arm.arm.published else ()
+    """The curve that was published for the arm; none over runs on other data."""
+    found = arm.comparison
+    return getattr(found.published, metric, ()) if found and found.same_data else ()
 
 
 def _values(arms: Sequence[ArmSummary], metric: str) -> list[float]:

@@ -19,7 +19,10 @@ EPOCH_FIELDS = tuple(field.name for field in dataclasses.fields(Epoch))
 
 
 def to_json(summaries: Iterable[StudySummary]) -> list[dict[str, Any]]:
-    """One dictionary per study, ready for `json.dumps(..., allow_nan=False)`: NaN and infinities are null."""
+    """One dictionary per study, ready for `json.dumps(..., allow_nan=False)`: NaN and infinities are null.
+
+    A study's `seconds` are training time, summed over its trials: not the time that passed on a clock.
+    """
     return [_study(summary) for summary in summaries]
 
 
@@ -93,7 +96,7 @@ def _difference(found: Difference) -> dict[str, Any]:
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:
-    printed = {k: _plain(v) for k, v in dataclasses.asdict(found.published).items() if v not in (None, ())}
+    printed = {k: _plain(v) for k, v in dataclasses.asdict(found.published).items() if v not in (None, (), "")}
     outside = [{**dataclasses.asdict(point)} for point in found.outside]
     verdict = {"inside": found.inside, "points": len(found.points)} if found.points else {}
     return printed | verdict | {"outside": outside, "why_not": found.why_not or None}

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanin.report.results import ArmSummary, StudySummary
-from fanin.report.words import LABELS, NOTHING, RATES, count, hundredths, interval, percent, significant
+from fanin.report.words import LABELS, NOTHING, RATES, count, interval, percent, significant
+from fanin.statistics import Difference
 
-MARKS = {"higher": "▲", "lower": "▼", "no evidence": "○"}
+MARKS = {"higher": "▲ ", "lower": "▼ ", "no evidence": "○ ", "too few pairs": ""}
 
 
 def headline(summary: StudySummary) -> str:
@@ -19,13 +20,16 @@ def headline(summary: StudySummary) -> str:
     if not found:
         mean = first.accuracy.mean
         return "No trial has finished." if mean is None else f"{first.name}: accuracy {percent(mean)}."
-    words = {"higher": "Higher accuracy", "lower": "Lower", "no evidence": "No evidence of a difference"}
+    words = {"higher": "Higher", "lower": "Lower", "no evidence": "No evidence of a difference"}
     parts = []
     for verdict, word in words.items():
         names = [a.name for a in found if a.difference and a.difference.verdict == verdict]
         if names:
             parts.append(f"{word}: {listed(names)}.")
-    return f"Against {first.name}: " + " ".join(parts)
+    few = [f"{a.name} ({a.difference.n})" for a in found if a.difference and a.difference.verdict == "too few pairs"]
+    if few:
+        parts.append(f"Too few pairs of seeds: {listed(few)}.")
+    return f"Accuracy against {first.name}. " + " ".join(parts)
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
@@ -45,7 +49,7 @@ def _value(value: Any) -> str:
         return f"{value.get('name', '')} ({options})"
     if isinstance(value, list):
         return "×".join(str(v) for v in value) or "none"
-    return NOTHING if value is None else str(value)
+    return "default" if value is None else str(value)
 
 
 def trained(arm: ArmSummary) -> str:
@@ -54,12 +58,44 @@ def trained(arm: ArmSummary) -> str:
 
 
 def published_accuracy(arm: ArmSummary) -> str:
-    """The accuracy that was printed for the arm, as percent without the unit; a dash if none was."""
+    """The accuracy that was printed for the arm, in percent: "97", or "94.23 raw" if measured on raw pixels.
+
+    Without trailing zeros, which would claim digits that nobody printed; a dash if none was.
+    """
     known = arm.arm.published
     if known is None:
         return NOTHING
-    candidates = (known.accuracy_on_raw_pixels, known.accuracy, *known.test_accuracy[-1:])
-    return hundredths(next((value for value in candidates if value is not None), None))
+    scaled = next((value for value in (known.accuracy, *known.test_accuracy[-1:]) if value is not None), None)
+    if scaled is not None:
+        return f"{100 * scaled:.6g}"
+    raw = known.accuracy_on_raw_pixels
+    return NOTHING if raw is None else f"{100 * raw:.6g} raw"
+
+
+def compares(summary: StudySummary) -> bool:
+    """Whether published numbers stand beside the study's: there are some, and for the data that it ran on."""
+    return any(arm.comparison and arm.comparison.same_data for arm in summary.arms)
+
+
+def not_compared(summary: StudySummary) -> list[str]:
+    """Why published numbers were not compared, a sentence per reason; arms are named if it is not that of all."""
+    known = [(arm.name, arm.comparison.why_not) for arm in summary.arms if arm.comparison]
+    reasons = dict.fromkeys(why for _, why in known if why)
+    whose = {why: [name for name, own in known if own == why] for why in reasons}
+    return [
+        f"Not compared{'' if len(names) == len(known) else f' ({listed(names)})'}: {why}."
+        for why, names in whose.items()
+    ]
+
+
+def fewer(n: int, arm: ArmSummary) -> str:
+    """ "n = 4" beside a mean of fewer trials than planned; empty if all are in it or none."""
+    return f"n = {n}" if 0 < n < arm.planned else ""
+
+
+def pairs(found: Difference, arm: ArmSummary) -> str:
+    """ "n = 7" beside a difference of fewer pairs than planned, "too few pairs (4)" if no test could claim it."""
+    return f"too few pairs ({found.n})" if found.verdict == "too few pairs" else fewer(found.n, arm)
 
 
 def reproduction(arm: ArmSummary) -> str:
@@ -76,12 +112,17 @@ def outside(arm: ArmSummary) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for point in arm.comparison.outside if arm.comparison else ():
         rate = point.series in RATES
-        form = hundredths if rate else significant
+        value = f"{100 * point.value:.6g}" if rate else significant(point.value)  # no digits that nobody printed
         what = LABELS[point.series] + (", %" if rate else "")
         band = interval(point.low, point.high, rate=rate) or NOTHING
         epoch = str(point.epoch) if point.epoch else "last"
-        rows.append((what, epoch, form(point.value), band, point.reason))
+        rows.append((what, epoch, value, band, point.reason))
     return rows
+
+
+def likely(reason: str) -> str:
+    """A reason as a sentence behind another one; empty if there is none."""
+    return f" Likely reason: {reason.removesuffix('.')}." if reason else ""
 
 
 def troubles(arm: ArmSummary) -> list[str]:

@@ -48,7 +48,7 @@ def differences(summary: StudySummary, title: str) -> str:
             bar = [{"x": 100 * d.low, "x2": 100 * d.high, "r": row}]
             thick = {"strokeWidth": 2, "color": ink}
             layers.append(layer(bar, "rule", thick, f"interval{i}", x=x, y=y, x2={"field": "x2"}))
-        fill = PAPER if d.verdict == "no evidence" else ink
+        fill = ink if d.verdict in {"higher", "lower"} else PAPER
         dot = {"size": 60, "filled": True, "fill": fill, "stroke": ink, "strokeWidth": 1.8, "opacity": 1}
         layers.append(layer([{"x": 100 * d.mean, "r": row}], "point", dot, f"mean{i}", x=x, y=y))
     return svg(layers, frame, title)

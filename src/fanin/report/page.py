@@ -100,7 +100,7 @@ def _facts(summaries: Sequence[StudySummary]) -> str:
     facts = (
         ("trials with a result", f"{finished:,}", ", ".join([f"of {planned:,} planned", *bad]), ""),
         ("published points reproduced", *_reproduced(summaries), ""),
-        ("training time, all trials", duration(sum(t.seconds for t in trials)), "", ""),
+        ("training time, summed over trials", duration(sum(t.seconds for t in trials)), "", ""),
         ("data", ", ".join(names), "; ".join(sizes), "text"),
         ("device", *_device(summaries), "text"),
     )

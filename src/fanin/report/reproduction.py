@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fanin.record import Epoch, Record
 from fanin.report.measures import number
@@ -15,8 +17,11 @@ from fanin.study import Arm, Published
 # the fields of fanin.study.Published, and the metric of an epoch that each one speaks of
 SERIES = {"train_cost": "train_cost", "train_loss": "train_loss", "train_accuracy": "train_accuracy"}
 SERIES |= {"test_loss": "test_loss", "test_accuracy": "test_accuracy"}
-NO_REASON = "no reason is known"
+ROUNDED = "the rounding of the printed number, within which it lies inside"
 FINAL = {"accuracy": "test_accuracy", "accuracy_on_raw_pixels": "accuracy_on_raw_pixels"}
+# What `fanin.datasets` computes for the data that numbers were published for. The name alone proves nothing: the files
+# of Fashion-MNIST are called like those of MNIST, and the real MNIST may lie in a folder of any name.
+FINGERPRINTS = {"mnist": "2ca13d58b859dc92"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Point:
     value: float
     low: float | None
     high: float | None
-    reason: str = ""  # for a point outside: what is known about why
+    reason: str = ""  # for a point outside: what is known about why, empty if nothing
 
     @property
     def inside(self) -> bool:
@@ -38,11 +43,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm's published numbers against its seeds; without a verdict `why_not` says why, no `points`."""
+    """An arm's published numbers against its seeds; without a verdict `why_not` says why, no `points`.
+
+    `same_data`: whether the seeds were trained on the data that the numbers were published for.
+    """
 
     published: Published
     points: tuple[Point, ...]
     why_not: str = ""
+    same_data: bool = True
 
     @property
     def inside(self) -> int:
@@ -65,18 +74,44 @@ class Comparison:
         return not self.outside if self.points else None
 
 
-def compare(arm: Arm, records: Sequence[Record], data: str) -> Comparison | None:
-    """The arm's published numbers against its finished seeds; None if nothing was published."""
+def compare(arm: Arm, records: Sequence[Record], data: Mapping[str, Any]) -> Comparison | None:
+    """The arm's published numbers against its finished seeds; None if nothing was published.
+
+    `data`: what the seeds were trained on, with its `name` and `fingerprint`.
+    """
     if arm.published is None or not _printed(arm.published):
         return None
     done = [r for r in records if r.final is not None]
-    if arm.published.data != data:
-        return Comparison(arm.published, (), f"published for {arm.published.data}; this ran on {data}")
+    if other := _other_data(arm.published.data, data):
+        why = f"the published numbers are for {arm.published.data}, this ran on {other}"
+        return Comparison(arm.published, (), why, same_data=False)
     if len(done) < SEEDS_FOR_A_BAND:
-        why = f"the rule needs at least {SEEDS_FOR_A_BAND} finished seeds; {len(done)} finished"
+        why = f"published numbers need at least {SEEDS_FOR_A_BAND} finished seeds, {len(done)} finished"
         return Comparison(arm.published, (), why)
     points = tuple(_point(series, epoch, value, done) for series, epoch, value in _printed(arm.published))
-    return Comparison(arm.published, tuple(_explained(point, points, arm.note) for point in points))
+    return Comparison(arm.published, tuple(_explained(p, points, arm.published.if_outside) for p in points))
+
+
+def distance(record: Record, printed: Sequence[float]) -> float | None:
+    """Mean over the printed epochs of |ln(train_cost / printed)|; None unless the trial finished all of them.
+
+    exp(distance) is the factor by which the two curves differ on (geometric) average.
+    """
+    ours = [number(epoch.train_cost) for epoch in record.epochs[: len(printed)]]
+    if record.final is None or not printed or len(ours) < len(printed):
+        return None
+    pairs = [(a, b) for a, b in zip(ours, printed, strict=True) if a is not None and a > 0 and b > 0]
+    return math.fsum(abs(math.log(a / b)) for a, b in pairs) / len(pairs) if len(pairs) == len(printed) else None
+
+
+def _other_data(wanted: str, data: Mapping[str, Any]) -> str:
+    """What the data is called if it is not the wanted data; empty if it is."""
+    name, fingerprint = str(data.get("name", "unknown data")), data.get("fingerprint")
+    if wanted not in FINGERPRINTS:
+        return "" if name == wanted else name
+    if fingerprint == FINGERPRINTS[wanted]:
+        return ""
+    return name if name != wanted else f"other data of that name (fingerprint {fingerprint})"
 
 
 def _printed(published: Published) -> list[tuple[str, int | None, float]]:
@@ -93,19 +128,14 @@ def _point(series: str, epoch: int | None, value: float, done: Sequence[Record])
     return Point(series, epoch, value, *(band or (None, None)))
 
 
-def _explained(point: Point, points: Sequence[Point], note: str) -> Point:
+def _explained(point: Point, points: Sequence[Point], if_outside: str) -> Point:
     if point.inside:
         return point
     if point.low is None or point.high is None:
         return dataclasses.replace(point, reason=f"this study did not measure the {LABELS[point.series]} there")
     half = _rounding([p.value for p in points if p.series == point.series])
-    if note:
-        reason = note
-    elif point.low - half <= point.value <= point.high + half:
-        reason = "inside within the rounding of the printed number"
-    else:
-        reason = NO_REASON
-    return dataclasses.replace(point, reason=reason)
+    rounded = point.low - half <= point.value <= point.high + half
+    return dataclasses.replace(point, reason=ROUNDED if rounded else if_outside)
 
 
 def _rounding(values: Sequence[float]) -> float:

@@ -9,9 +9,8 @@ import tomli_w
 from fanin.report import findings
 from fanin.report.charts import Figure, charts
 from fanin.report.measures import Measure
-from fanin.report.reproduction import NO_REASON
 from fanin.report.results import ArmSummary, StudySummary
-from fanin.report.words import count, duration, hundredths, interval, significant
+from fanin.report.words import accuracy_interval, count, duration, hundredths, interval, significant
 
 
 def section(summary: StudySummary, anchor: str) -> str:
@@ -41,7 +40,7 @@ def _answers(summary: StudySummary) -> str:
         return f'<p class="lede">{escape(findings.headline(summary))}</p>' if len(summary.arms) > 1 else ""
     rows = []
     for found in summary.answers:
-        claimed = "" if found.verdict != "no evidence" else ' class="open"'
+        claimed = "" if found.verdict in {"higher", "lower"} else ' class="open"'
         changed = escape(findings.differs(found.differs))
         more = f'<span class="differs">The two recipes differ in {changed}.</span>' if changed else ""
         rows.append(f"<dt>{escape(found.question.ask)}</dt><dd{claimed}>{escape(found.text)}{more}</dd>")
@@ -49,12 +48,12 @@ def _answers(summary: StudySummary) -> str:
 
 
 def _arms(summary: StudySummary) -> str:
-    published = any(arm.comparison for arm in summary.arms)
     heads = ["Trained", "Test accuracy, %", "On raw pixels, %", "Final training cost"]
     heads += [f"Difference to {summary.arms[0].name}, points"] if len(summary.arms) > 1 else []
-    heads += ["Published accuracy, %", "Points reproduced"] if published else []
+    heads += ["Published accuracy, %"] if findings.compares(summary) else []
+    heads += ["Points reproduced"] if summary.points[1] else []
     head = "".join(f'<th scope="col" class="n">{escape(text)}</th>' for text in heads)
-    rows = "\n".join(_row(arm, i, len(summary.arms) > 1, published) for i, arm in enumerate(summary.arms))
+    rows = "\n".join(_row(summary, i) for i in range(len(summary.arms)))
     return (
         f'<div class="scroll" role="region" aria-label="Arms of {escape(summary.title)}" tabindex="0">'
         '<table class="arms">\n'
@@ -66,7 +65,9 @@ def _arms(summary: StudySummary) -> str:
 
 def _caption(summary: StudySummary) -> str:
     others = len(summary.arms) - 1
-    text = f"Mean over {count(summary.study.seeds, 'seed')} and 95 % interval."
+    fewer = any(0 < len(arm.accuracy.values) < arm.planned for arm in summary.arms)
+    seeds = count(summary.study.seeds, "seed") + (", fewer where n is given," if fewer else "")
+    text = f"Mean over {seeds} and 95 % interval."
     if others:
         text += (
             f" Differences are paired by seed; their {count(others, 'interval')} hold together with 95 %."
@@ -76,22 +77,22 @@ def _caption(summary: StudySummary) -> str:
         text += " ▲ higher, ▼ lower, ○ no evidence of a difference."
     level = f"{100 * summary.study.success_accuracy:g} %"
     trained = f"Trained: trials that end with an accuracy of at least {level}."
-    return f"{text} {trained} Time: {duration(summary.seconds)}."
+    return f"{text} {trained} Training time, summed over trials: {duration(summary.seconds)}."
 
 
-def _row(arm: ArmSummary, index: int, several: bool, published: bool) -> str:
+def _row(summary: StudySummary, index: int) -> str:
+    arm = summary.arms[index]
     note = f'<span class="note">{escape(arm.arm.note)}</span>' if arm.arm.note else ""
     swatch = f'<span class="swatch" style="--c:var(--arm-{index % 8 + 1})"></span>'
     cells = [
         _trained(arm),
-        _measure(arm.accuracy, rate=True),
-        _measure(arm.accuracy_on_raw_pixels, rate=True),
-        _measure(arm.train_cost, rate=False),
+        _measure(arm.accuracy, arm, rate=True),
+        _measure(arm.accuracy_on_raw_pixels, arm, rate=True),
+        _measure(arm.train_cost, arm, rate=False),
     ]
-    if several:
-        cells.append(_difference(arm) if index else "reference")
-    if published:
-        cells += [escape(findings.published_accuracy(arm)), _score(arm)]
+    cells += [_difference(arm) if index else "reference"] if len(summary.arms) > 1 else []
+    cells += [escape(findings.published_accuracy(arm))] if findings.compares(summary) else []
+    cells += [_score(arm)] if summary.points[1] else []
     body = "".join(f'<td class="n">{cell}</td>' for cell in cells)
     return f'<tr><th scope="row">{swatch}{escape(arm.name)}{note}</th>{body}</tr>'
 
@@ -103,20 +104,27 @@ def _trained(arm: ArmSummary) -> str:
     return f'{findings.trained(arm)}<span class="ci">{band}</span>'
 
 
-def _measure(measure: Measure, *, rate: bool) -> str:
-    form = hundredths if rate else significant
-    band = interval(measure.low, measure.high, rate=rate)
-    return form(measure.mean) + (f'<span class="ci">{band}</span>' if band else "")
+def _measure(measure: Measure, arm: ArmSummary, *, rate: bool) -> str:
+    if rate:
+        mean, band = hundredths(measure.mean), accuracy_interval(measure.low, measure.high)
+    else:
+        mean, band = significant(measure.mean), interval(measure.low, measure.high, rate=False)
+    return mean + _below(band) + _below(findings.fewer(len(measure.values), arm))
+
+
+def _below(words: str) -> str:
+    return f'<span class="ci">{words}</span>' if words else ""
 
 
 def _difference(arm: ArmSummary) -> str:
     found = arm.difference
     if found is None:
         return hundredths(None)
-    sign = f'<span aria-hidden="true">{findings.MARKS[found.verdict]}</span>'
-    mark = f'{sign}<span class="hidden">{found.verdict}</span>'
+    mark = findings.MARKS[found.verdict]
+    if mark:  # without one the words stand below
+        mark = f'<span aria-hidden="true">{mark}</span><span class="hidden">{found.verdict} </span>'
     band = interval(found.low, found.high, rate=True)
-    return f'{mark} {hundredths(found.mean, sign=True)}<span class="ci">{band}</span>'
+    return mark + hundredths(found.mean, sign=True) + _below(band) + _below(findings.pairs(found, arm))
 
 
 def _score(arm: ArmSummary) -> str:
@@ -147,7 +155,8 @@ def _figure(figure: Figure) -> str:
 
 
 def _published(summary: StudySummary) -> str:
-    parts = [_comparison(arm) for arm in summary.arms if arm.comparison]
+    parts = [f"<p>{escape(line)}</p>" for line in findings.not_compared(summary)]
+    parts += [_comparison(arm) for arm in summary.arms if arm.comparison and arm.comparison.points]
     return f"<h3>Published numbers</h3>{''.join(parts)}" if parts else ""
 
 
@@ -156,17 +165,16 @@ def _comparison(arm: ArmSummary) -> str:
     if found is None:
         return ""
     name = escape(arm.name)
-    if arm.reproduced is None:
-        return f"<p>{name}: not compared; {escape(found.why_not)}.</p>"
     points = count(len(found.points), "published point")
     finished = sum(trial.status == "done" for trial in arm.trials)
     if arm.reproduced:
         return f"<p>{name}: all {points} lie inside the spread of our {finished} seeds: reproduced.</p>"
     outside = findings.outside(arm)
     reasons = {row[-1] for row in outside}
-    shared = _reason(reasons.pop()) if len(reasons) == 1 else ""
-    text = f"<p>{name}: {found.inside} of {points} lie inside the spread of our {finished} seeds.{shared}</p>"
-    heads = ("What", "Epoch", "Published", "Spread of our seeds", "Likely reason")[: 4 if shared else 5]
+    shared = reasons.pop() if len(reasons) == 1 else ""
+    why = escape(findings.likely(shared))
+    text = f"<p>{name}: {found.inside} of {points} lie inside the spread of our {finished} seeds.{why}</p>"
+    heads = ("What", "Epoch", "Published", "Spread of our seeds", "Likely reason")[: 5 if reasons else 4]
     head = "".join(f'<th scope="col"{_n(i)}>{h}</th>' for i, h in enumerate(heads))
     rows = "".join(
         "<tr>" + "".join(f"<td{_n(i)}>{escape(cell)}</td>" for i, cell in enumerate(row[: len(heads)])) + "</tr>"
@@ -178,11 +186,6 @@ def _comparison(arm: ArmSummary) -> str:
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table class="points">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
-
-
-def _reason(reason: str) -> str:
-    """What is said once if it holds for every point outside."""
-    return " No reason is known." if reason == NO_REASON else f" Likely reason: {escape(reason)}"
 
 
 def _n(column: int) -> str:

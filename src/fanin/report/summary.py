@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from fanin.record import Record
 from fanin.report.answers import answer
-from fanin.report.export import to_json
 from fanin.report.measures import Measure, metrics, number, signal_bands
 from fanin.report.reproduction import Comparison, compare
 from fanin.report.results import CURVES, ArmSummary, StudySummary, TrialOutcome
@@ -15,14 +14,12 @@ from fanin.statistics import Difference, paired_difference, success_rate
 from fanin.store import StoredStudy
 from fanin.study import Arm, Study
 
-__all__ = ["summarize", "to_json"]
-
 
 def summarize(stored: StoredStudy, records: Mapping[str, Sequence[Record]]) -> StudySummary:
     """Everything that is reported of one study, from its definition and the records of its arms."""
     study, data = stored.study, stored.data
     by_arm = {arm.name: tuple(records.get(arm.name, ())) for arm in study.arms}
-    comparisons = {a.name: compare(a, by_arm[a.name], str(data.get("name", ""))) for a in study.arms}
+    comparisons = {a.name: compare(a, by_arm[a.name], data) for a in study.arms}
     first = metrics(by_arm[study.arms[0].name], "accuracy")
     others = len(study.arms) - 1
     everything = [record for rows in by_arm.values() for record in rows]

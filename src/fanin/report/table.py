@@ -14,14 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from fanin.report import findings
-from fanin.report.export import to_csv
-from fanin.report.measures import Measure
 from fanin.report.results import ArmSummary, StudySummary
-from fanin.report.words import NOTHING, SUPERSCRIPT, count, duration, hundredths, interval, significant
+from fanin.report.words import (
+    NOTHING,
+    SUPERSCRIPT,
+    accuracy_interval,
+    count,
+    duration,
+    hundredths,
+    interval,
+    significant,
+)
 
-__all__ = ["print_table", "to_csv"]
-
-_STYLES = {"higher": "green", "lower": "red", "no evidence": "dim"}
+_STYLES = {"higher": "green", "lower": "red", "no evidence": "dim", "too few pairs": "dim"}
 _PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "…": "...", "▲": "^", "▼": "v", "○": "o", "×": "x", "ℓ": "l"})
 _POWER = re.compile(r"×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _DIGITS = {v: chr(k) for k, v in SUPERSCRIPT.items()}
@@ -72,11 +77,13 @@ def print_table(summary: StudySummary, console: Console) -> None:
         say(line)
     console.print()
     say(_footer(summary), "dim")
+    console.print()
 
 
 def _speaker(console: Console) -> Callable[..., None]:
     def say(words: str, style: str = "", indent: int = 0) -> None:
-        console.print(Padding(Text(_sayable(words, console), style=style), (0, 0, 0, indent), expand=False))
+        text = Text(_sayable(words, console), style=style)
+        console.print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)  # padding fills up lines
 
     return say
 
@@ -120,7 +127,7 @@ _Cell = Callable[[ArmSummary, int], tuple[str, str]]
 def _columns(summary: StudySummary, form: _Form) -> list[tuple[str, _Cell]]:
     found: list[tuple[str, _Cell]] = [
         ("trained", lambda arm, _: (findings.trained(arm), _trained_style(arm))),
-        ("accuracy,\n%", lambda arm, _: (_measure(arm.accuracy, form, rate=True), "")),
+        ("accuracy,\n%", lambda arm, _: (_accuracy(arm, form), "")),
     ]
     if form.raw:
         found.append(("on raw\npixels", lambda arm, _: (hundredths(arm.accuracy_on_raw_pixels.mean), "")))
@@ -128,28 +135,32 @@ def _columns(summary: StudySummary, form: _Form) -> list[tuple[str, _Cell]]:
         found.append(("train\ncost", lambda arm, _: (significant(arm.train_cost.mean), "")))
     if len(summary.arms) > 1:
         found.append(("difference,\npoints", lambda arm, i: _difference(arm, form, first=i == 0)))
-    if any(arm.comparison for arm in summary.arms):
-        if form.published:
-            found.append(("published", lambda arm, _: (_printed(arm), "")))
+    if findings.compares(summary) and form.published:
+        found.append(("published,\n%", lambda arm, _: (_printed(arm), "")))
+    if summary.points[1]:
         found.append(("reproduced", lambda arm, _: (findings.reproduction(arm), _reproduced_style(arm))))
     return found
 
 
-def _measure(measure: Measure, form: _Form, *, rate: bool) -> str:
-    shown = interval(measure.low, measure.high, rate=rate) if form.accuracy_interval else ""
-    return _joined(hundredths(measure.mean), shown, form)
+def _accuracy(arm: ArmSummary, form: _Form) -> str:
+    found = arm.accuracy
+    shown = accuracy_interval(found.low, found.high) if form.accuracy_interval else ""
+    return _joined(hundredths(found.mean), shown, findings.fewer(len(found.values), arm), form)
 
 
 def _difference(arm: ArmSummary, form: _Form, *, first: bool) -> tuple[str, str]:
     found = arm.difference
     if first or found is None:
         return ("reference" if first else NOTHING), "dim"
-    mean = f"{findings.MARKS[found.verdict]} {hundredths(found.mean, sign=True)}"
-    return _joined(mean, interval(found.low, found.high, rate=True), form), _STYLES[found.verdict]
+    mean = findings.MARKS[found.verdict] + hundredths(found.mean, sign=True)
+    band = interval(found.low, found.high, rate=True)
+    return _joined(mean, band, findings.pairs(found, arm), form), _STYLES[found.verdict]
 
 
-def _joined(mean: str, band: str, form: _Form) -> str:
-    return f"{mean}{' ' if form.beside else chr(10)}{band}" if band else mean
+def _joined(mean: str, band: str, n: str, form: _Form) -> str:
+    """Mean and interval in one line or two, and below them on how many seeds they rest, if not on all."""
+    first = " ".join(filter(None, (mean, band))) if form.beside else "\n".join(filter(None, (mean, band)))
+    return "\n".join(filter(None, (first, n)))
 
 
 def _printed(arm: ArmSummary) -> str:
@@ -175,9 +186,8 @@ def _legend(summary: StudySummary) -> str:
 
 def _notes(summary: StudySummary) -> list[str]:
     lines = [line for arm in summary.arms for line in findings.troubles(arm)]
+    lines += findings.not_compared(summary)
     for arm in summary.arms:
-        if arm.comparison and arm.comparison.why_not:
-            lines.append(f"{arm.name}: not compared with the published numbers; {arm.comparison.why_not}.")
         lines += _outside(arm)
         if arm.arm.note:
             lines.append(f"{arm.name}: {arm.arm.note}")
@@ -186,13 +196,19 @@ def _notes(summary: StudySummary) -> list[str]:
 
 def _outside(arm: ArmSummary) -> list[str]:
     rows = findings.outside(arm)
+    groups = list(dict.fromkeys((row[0], row[-1]) for row in rows))
     lines = []
-    for what in dict.fromkeys(row[0] for row in rows):
-        mine = [row for row in rows if row[0] == what]
-        shown = ", ".join(f"epoch {epoch}: {value} not in {band}" for _, epoch, value, band, _ in mine[:3])
-        more = f", and {len(mine) - 3} more" if len(mine) > 3 else ""
-        lines.append(f"{arm.name}: published {what} outside at {shown}{more}.")
+    for i, (what, reason) in enumerate(groups):
+        mine = [row for row in rows if (row[0], row[-1]) == (what, reason)]
+        shown = "; ".join(f"{_when(epoch)} {value} not in {band}" for _, epoch, value, band, _ in mine[:3])
+        more = f"; and {len(mine) - 3} more" if len(mine) > 3 else ""
+        told = reason in {other for _, other in groups[i + 1 :]}  # said once, after the last line that it holds for
+        lines.append(f"{arm.name}: published {what}, outside: {shown}{more}.{'' if told else findings.likely(reason)}")
     return lines
+
+
+def _when(epoch: str) -> str:
+    return "at the end" if epoch == "last" else f"epoch {epoch}"
 
 
 def _footer(summary: StudySummary) -> str:
@@ -203,6 +219,6 @@ def _footer(summary: StudySummary) -> str:
         str(summary.data.get("name", "unknown data")),
         summary.device,
         *(f"{name} {known[name]}" for name in ("fanin", "torch") if name in known),
-        f"{duration(summary.seconds)} of training",
+        f"{duration(summary.seconds)} of training, summed over trials",
     ]
     return ", ".join(parts) + "."

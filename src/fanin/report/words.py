@@ -21,6 +21,7 @@ LABELS = {
     "train_cost_first_epoch": "training cost of the first epoch",
     "train_loss": "training loss",
     "gradient_ratio": "gradient ratio, first layer over last",
+    "distance_to_published": "distance to the published curve",
 }
 
 
@@ -57,8 +58,15 @@ def power_of_ten(value: float) -> str:
 
 
 def quantity(metric: str, value: float | None) -> str:
-    """A metric's value: accuracies as percent, all else with three significant digits."""
+    """A metric's value: accuracies as percent, a distance as a factor, all else with three significant digits."""
+    if metric == "distance_to_published":
+        return f"a factor of {factor(value)}"
     return percent(value) if metric in RATES else significant(value)
+
+
+def factor(distance: float | None) -> str:
+    """exp of a logarithmic distance, three significant digits: "1.06" for 0.058."""
+    return NOTHING if distance is None else significant(math.exp(min(distance, 700.0)))  # exp(710) overflows
 
 
 def interval(low: float | None, high: float | None, *, rate: bool) -> str:
@@ -67,6 +75,13 @@ def interval(low: float | None, high: float | None, *, rate: bool) -> str:
         return ""
     form = hundredths if rate else significant
     return f"[{form(low)}, {form(high)}]"
+
+
+def accuracy_interval(low: float | None, high: float | None) -> str:
+    """ "[97.81, 100.00]": an accuracy's interval in percent, cut off at 0 and 100, which Student's t does not know."""
+    if low is None or high is None:
+        return ""
+    return interval(max(low, 0.0), min(high, 1.0), rate=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,125 @@
+"""Overrides: a study with `--set key=value` and `--vary key=value,value` applied."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fanin.catalogue import TABLES, canonical
+from fanin.errors import RecipeError, nearest
+from fanin.recipe import RECIPE_FIELDS, Choice, Recipe
+from fanin.study import Arm, Study
+
+Assignment = tuple[str, str]  # key, and value as text
+
+
+def override(study: Study, sets: Iterable[str] = (), varies: Iterable[str] = ()) -> Study:
+    """`study` with every `--set` in all arms and each arm split by every `--vary`, several of which multiply out.
+
+    A changed study has a name of its own, so that its results stand beside the original's. Published numbers and
+    questions belong to the recipes they were written for: a changed arm loses the first, a changed study the second.
+    """
+    sets, axes = list(sets), [parse_assignment(text) for text in varies]
+    settings = [(key, ",".join(values)) for key, values in map(parse_assignment, sets)]
+    for key, _ in settings:
+        _check_shared(study, key)
+    points = list(itertools.product(*([(key, value) for value in values] for key, values in axes)))
+    arms = [_changed(study, arm, settings, point) for arm in study.arms for point in points]
+    if [arm.recipe for arm in arms] == [arm.recipe for arm in study.arms]:
+        return study
+    words = " ".join([*sets, *(f"{key}={','.join(values)}" for key, values in axes)])
+    return study.changed(name=f"{study.name} [{words}]", arms=tuple(arms), questions=())
+
+
+def _check_shared(study: Study, key: str) -> None:
+    """A field in which the arms differ is what they are named after: setting it would make their names untrue."""
+    if key in RECIPE_FIELDS and len({getattr(arm.recipe, key) for arm in study.arms}) > 1:
+        names = ", ".join(arm.name for arm in study.arms)
+        raise RecipeError(
+            f"--set {key}: the arms of {study.name} ({names}) differ in {key}; "
+            f"set what they share, or write a study of your own"
+        )
+
+
+def _changed(study: Study, arm: Arm, settings: Sequence[Assignment], point: Sequence[Assignment]) -> Arm:
+    recipe = _assigned(arm.recipe, [*settings, *point], f"{study.name}, arm {arm.name!r}: ")
+    if recipe == arm.recipe and not point:
+        return arm
+    label = ", ".join(f"{key}={value}" for key, value in point)
+    name = f"{arm.name}, {label}" if label and len(study.arms) > 1 else label or arm.name
+    return Arm(name=name, recipe=recipe)
+
+
+def _assigned(recipe: Recipe, assignments: Sequence[Assignment], where: str) -> Recipe:
+    """All assignments at once, names before their options, so that their order does not matter."""
+    data = recipe.to_dict()
+    for key, text in sorted(assignments, key=lambda item: item[0] not in RECIPE_FIELDS):
+        try:
+            data = assign(data, key, parse_value(text))
+        except RecipeError as error:
+            raise RecipeError(f"{where}{error}") from None
+    return Recipe.from_dict(data, where=where)
+
+
+def assign(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A recipe's plain data with one key changed: a field, an option ("optimizer.lr"), or its bare name ("lr")."""
+    field, _, option = key.partition(".")
+    if not option and field not in RECIPE_FIELDS:
+        field, option = _owner(data, field), field
+    if field not in RECIPE_FIELDS:
+        raise RecipeError(
+            f"{key}: unknown key; expected one of {', '.join(RECIPE_FIELDS)}{nearest(field, RECIPE_FIELDS)}"
+        )
+    if not option:
+        return data | {field: value}
+    if field not in TABLES or not isinstance(getattr(Recipe(), field), Choice):
+        raise RecipeError(f"{key}: {field} has no options; set {field} itself")
+    chosen = data[field] if isinstance(data[field], dict) else {"name": data[field]}
+    return data | {field: chosen | {option: value}}
+
+
+def _owner(data: dict[str, Any], option: str) -> str:
+    """The field whose current choice has that option; the optimiser first, since lr and weight_decay are meant so."""
+    known: list[str] = list(RECIPE_FIELDS)
+    for field in ("optimizer", "init", "activation", "bias_init"):
+        name = data[field]["name"] if isinstance(data[field], dict) else data[field]
+        options = TABLES[field][canonical(field, name)].options
+        if option in options:
+            return field
+        known += options
+    raise RecipeError(f"{option}: unknown key; expected one of {', '.join(known)}{nearest(option, known)}")
+
+
+def parse_assignment(text: str) -> tuple[str, list[str]]:
+    """`"lr=0.01,0.1"` as ("lr", ["0.01", "0.1"]); commas inside brackets, braces or quotes do not separate."""
+    key, sign, values = text.partition("=")
+    if not sign or not key.strip() or not values.strip():
+        raise RecipeError(f"expected key=value, such as lr=0.01 or init=xavier_uniform; got {text!r}")
+    return key.strip(), _split(values)
+
+
+def _split(text: str) -> list[str]:
+    parts, depth, quote, start = [], 0, "", 0
+    for i, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+        elif char == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return [*parts, text[start:].strip()]
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it (0.01, true, [256, 256], {name = "normal", std = 0.1}); a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
