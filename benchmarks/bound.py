@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from crew import Done, Stopwatch
 from fanin.driver.plan import stack_size
 from fanin.engine import matmul
 from fanin.engine.network import widths
+from stopwatch import Done, Stopwatch
 from ways import WARM_UP, Way, in_memory
 
 Product = tuple[Tensor, Tensor, Tensor]  # left, right, out

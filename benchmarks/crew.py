@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from stopwatch import Done, Stopwatch, Work
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-class Stopwatch:
-    """Times one piece of work; `start` first waits until every process of the crew is ready to start."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.begun = self.ended = self.ran = float("nan")
-
-    def start(self) -> None:
-        """Everything before this call (loading, initialisation, warm-up) is outside the measurement."""
-        self._connection.send(None)
-        self._connection.recv()
-        self.ran = -time.process_time()
-        self.begun = time.perf_counter()
-
-    def stop(self) -> None:
-        """The work is done."""
-        self.ended = time.perf_counter()
-        self.ran += time.process_time()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a way trained: trials at once, and their mean loss over the epoch (None: nothing is trained)."""
-
-    trials: int
-    loss: float | None
-
-
-Work = Callable[[Stopwatch], Done]
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from crew import Done, Stopwatch
 from fanin.datasets import Dataset, open_shared
 from fanin.driver.plan import stack_size
 from fanin.engine import matmul
 from fanin.engine.data import Data
 from fanin.engine.train import train
 from fanin.recipe import Recipe, Trial
+from stopwatch import Done, Stopwatch
 
 BATCH, LR, HIDDEN = 100, 0.001, (256, 256)
 WARM_UP = 20  # steps

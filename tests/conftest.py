@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Machines differ in speed; on CI the same examples are drawn every time.
+settings.register_profile(
+    "fanin", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fanin")
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 

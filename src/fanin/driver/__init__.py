@@ -3,6 +3,6 @@
 It never loads torch (on a CPU-only build), so that it starts at once; the workers do.
 """
 
-from fanin.driver.run import Run as Run
-from fanin.driver.run import Watcher as Watcher
+from fanin.driver.accounts import Run as Run
 from fanin.driver.run import run as run
+from fanin.driver.watcher import Watcher as Watcher

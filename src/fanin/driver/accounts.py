@@ -1,0 +1,159 @@
+"""The accounts of a run: which trials are wanted, how much work is done, what is recorded, what is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fanin.datasets import Dataset
+from fanin.driver.messages import Failed, Finished, Task
+from fanin.driver.plan import Cohort, distinct, epoch_seconds
+from fanin.driver.watcher import Watcher
+from fanin.recipe import Trial
+from fanin.record import Record
+from fanin.store import Store
+from fanin.study import Study
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run did.
+
+    ran: trials it trained. failed, diverged: of all trials of its studies. unsaved: trials whose trained parameters
+    should have been kept and could not be written; their records are there.
+    """
+
+    folder: Path
+    ran: int
+    failed: int
+    diverged: int
+    unsaved: int
+
+
+class Accounts:
+    """Knows every trial of a run's studies; the only one that writes records."""
+
+    def __init__(
+        self, studies: Sequence[Study], dataset: Dataset, store: Store, watcher: Watcher, keep: frozenset[str]
+    ) -> None:
+        self._studies, self._dataset, self._store, self._watcher = studies, dataset, store, watcher
+        self._keep = keep
+        of_study = {study.name: _trials(study, dataset.fingerprint) for study in studies}
+        self._open = {name: {trial_id for _, trial_id in trials} for name, trials in of_study.items()}
+        self._all = distinct(pair for trials in of_study.values() for pair in trials)
+        known = store.finished(trial_id for _, trial_id in self._all)
+        self._known = {i for i in known if i not in keep or (self._weights / f"{i}.safetensors").is_file()}
+        self._ran, self._unsaved = 0, 0
+
+    @property
+    def _weights(self) -> Path:
+        return self._store.folder / "weights"
+
+    def missing(self) -> list[tuple[Trial, str]]:
+        """Trials without a result, or without the weights that are to be kept."""
+        return [(trial, trial_id) for trial, trial_id in self._all if trial_id not in self._known]
+
+    def begin(self, cohorts: Sequence[Cohort]) -> None:
+        """Tell the watcher what is to come; studies that need nothing are complete at once."""
+        trials = sum(len(cohort.trials) for cohort in cohorts)
+        self._watcher.planned(sum(map(self._whole, cohorts)), trials, len(self._known))
+        self._close(self._known)
+
+    def task(self, cohort: Cohort, path: str) -> Task:
+        """What a worker is told about a cohort."""
+        return Task(cohort.trials, cohort.ids, path, self._keep & frozenset(cohort.ids), self._weights)
+
+    def path(self, now: dict[str, object]) -> str:
+        """The matmul path of this folder's earlier trials on such a machine, else the one it would take now."""
+        for earlier in self._store.environments():
+            if all(earlier.get(key) == now[key] for key in ("cpu", "isa", "torch", "device")):
+                return earlier["matmul"]
+        return str(now["matmul"])
+
+    def advance(self, cohort: Cohort, members: int) -> None:
+        """So many members have finished one more epoch."""
+        work = members * self._epoch(cohort)
+        cohort.work_done += work
+        self._watcher.advanced(work)
+
+    def take_back(self, cohort: Cohort, why: str) -> None:
+        """A cohort's work is lost and will be done again."""
+        self._watcher.noticed(f"{_named(cohort)}: {why}")
+        self._watcher.advanced(-cohort.work_done)
+        cohort.work_done = 0.0
+
+    def settle(self, cohort: Cohort, answer: Finished | Failed) -> list[Cohort]:
+        """Record a cohort's results, or that it failed; what is to be tried again: a failed stack's members, alone."""
+        if isinstance(answer, Failed) and len(cohort.trials) > 1:
+            self.take_back(cohort, f"{answer.reason}; trying each alone")
+            return [Cohort([trial], [i]) for trial, i in zip(cohort.trials, cohort.ids, strict=True)]
+        self._watcher.advanced(self._whole(cohort) - cohort.work_done)
+        if isinstance(answer, Failed):
+            self._watcher.noticed(f"{_named(cohort)}: failed: {answer.reason}")
+            self._record(cohort, [_failure(cohort, answer.reason)])
+            return []
+        if answer.unsaved:
+            self._unsaved += len(self._keep.intersection(cohort.ids))
+            self._watcher.noticed(answer.unsaved)
+        self._record(cohort, answer.records)
+        return []
+
+    def _epoch(self, cohort: Cohort) -> float:
+        """The work of one epoch of one of the cohort's trials."""
+        dataset = self._dataset
+        return epoch_seconds(
+            cohort.recipe,
+            examples=len(dataset.train.labels),
+            tests=len(dataset.test.labels),
+            features=dataset.features,
+            classes=dataset.n_classes,
+        )
+
+    def _whole(self, cohort: Cohort) -> float:
+        return len(cohort.trials) * cohort.recipe.epochs * self._epoch(cohort)
+
+    def _record(self, cohort: Cohort, records: Sequence[Record]) -> None:
+        for trial, record in zip(cohort.trials, records, strict=True):
+            self._store.add(trial, self._dataset.fingerprint, record)
+            self._ran += 1
+            self._watcher.recorded(trial, record)
+        self._close(cohort.ids)
+
+    def _close(self, ids: Iterable[str]) -> None:
+        """Strike finished trials off every study's list; a study whose list is empty is complete."""
+        ids = set(ids)
+        for study in self._studies:
+            left = self._open.get(study.name)
+            if left is not None:
+                left -= ids
+                if not left:
+                    del self._open[study.name]
+                    self._watcher.completed(study)
+
+    def result(self) -> Run:
+        """Counted over the run's studies."""
+        records = {r.trial_id: r for study in self._studies for arm in self._store.records(study).values() for r in arm}
+        statuses = [record.status for record in records.values()]
+        return Run(
+            folder=self._store.folder,
+            ran=self._ran,
+            failed=statuses.count("failed"),
+            diverged=statuses.count("diverged"),
+            unsaved=self._unsaved,
+        )
+
+
+def _trials(study: Study, fingerprint: str) -> list[tuple[Trial, str]]:
+    return [(trial, trial.id(fingerprint)) for arm in study.arms for trial in study.trials(arm)]
+
+
+def _failure(cohort: Cohort, reason: str) -> Record:
+    return Record(trial_id=cohort.ids[0], seed=cohort.trials[0].seed, status="failed", error=reason)
+
+
+def _named(cohort: Cohort) -> str:
+    seeds = ", ".join(str(trial.seed) for trial in cohort.trials)
+    return (
+        f"trial {cohort.ids[0]} and its stack (seeds {seeds})" if len(cohort.trials) > 1 else f"trial {cohort.ids[0]}"
+    )
