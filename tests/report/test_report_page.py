@@ -125,6 +125,17 @@ def test_points_outside_are_listed_with_the_reason(html, by_name):
     assert "Likely reason: Five layers" not in html  # a note is a remark, no reason
 
 
+def test_published_points_count_once_whatever_is_said_of_them(tmp_path):
+    summary = made_up.not_reproduced(tmp_path)
+    first = summary.arms[0]
+    published = dataclasses.replace(first.comparison.published, if_outside="another explanation")
+    arm = dataclasses.replace(first.arm, published=published)
+    again = dataclasses.replace(first, arm=arm, comparison=dataclasses.replace(first.comparison, published=published))
+    twice = dataclasses.replace(summary, study=summary.study.changed(name="again"), arms=(again, *summary.arms[1:]))
+    assert page._reproduced([summary, twice]) == page._reproduced([summary])
+    assert page._reproduced([summary])[0] == f"{first.comparison.inside}/{len(first.comparison.points)}"
+
+
 def test_nothing_is_said_of_points_outside_without_a_known_reason(tmp_path):
     summary = made_up.not_reproduced(tmp_path)
     first = summary.arms[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -114,8 +115,10 @@ def _fact(name: str, value: str, more: str, kind: str) -> str:
 
 def _reproduced(summaries: Sequence[StudySummary]) -> tuple[str, str]:
     """Points inside of all that were compared, and the same for whole arms; an arm of two studies counts once."""
-    arms = {(a.arm.recipe.key, a.arm.published): a.comparison for s in summaries for a in s.arms}
-    found = [c for c in arms.values() if c and c.points]
+    compared = ((a.arm.recipe.key, a.comparison) for s in summaries for a in s.arms if a.comparison)
+    # the same numbers of the same network, whatever each study says of points outside
+    once = {(key, replace(c.published, if_outside="")): c for key, c in compared if c.points}
+    found = list(once.values())
     if not found:
         return "–", "nothing to compare"
     inside, points = sum(c.inside for c in found), sum(len(c.points) for c in found)
