@@ -76,6 +76,7 @@ def test_a_changed_study_has_a_name_of_its_own_and_no_questions():
     assert changed.name == "lab9/activation [epochs=2]"
     assert study.questions
     assert changed.questions == ()
+    assert (changed.title, changed.question) == ("lab9/activation with epochs=2", "")
 
 
 def test_one_arm_is_named_by_its_values():
@@ -92,8 +93,8 @@ def test_order_of_assignments_does_not_matter():
 
 
 BAD = [
-    ("lab9/nn", ["lr=-1"], [], "lab9/nn, arm 'N(0,1)': optimizer.lr: expected greater than 0; got -1"),
-    ("lab9/nn", ["momentum=0.9"], [], "lab9/nn, arm 'N(0,1)': momentum: unknown key"),
+    ("lab9/nn", ["lr=-1"], [], "lab9/nn, arm 'two hidden layers': optimizer.lr: expected greater than 0; got -1"),
+    ("lab9/nn", ["momentum=0.9"], [], "lab9/nn, arm 'two hidden layers': momentum: unknown key"),
     ("lab9/nn", [], ["lr=0.1,0.1"], "is used more than once"),
     ("lab9/nn", [], ["hidden=256,256"], "is used more than once"),
     ("lab9/activation", ["activation=relu"], [], "--set activation: the arms of lab9/activation (sigmoid, tanh"),

@@ -199,6 +199,15 @@ def test_folders_that_are_no_store(tmp_path):
             opened(tmp_path)
     with pytest.raises(StoreError, match="give a folder of your own"):
         Store.create(tmp_path / FILE / "below-a-file")
+    with pytest.raises(StoreError, match="is a file; expected a folder"):
+        Store.create(tmp_path / FILE)
+
+
+def test_a_wrong_folder_names_those_that_are_there(tmp_path):
+    Store.create(tmp_path / "runs" / "nn-digits").close()
+    for given in (tmp_path / "runs", tmp_path / "runs" / "nn-mnist"):
+        with pytest.raises(StoreError, match=r"there are .*nn-digits"):
+            Store.open(given)
 
 
 def test_another_schema_version_is_refused(tmp_path):

@@ -18,19 +18,31 @@ Assignment = tuple[str, str]  # key, and value as text
 def override(study: Study, sets: Iterable[str] = (), varies: Iterable[str] = ()) -> Study:
     """`study` with every `--set` in all arms and each arm split by every `--vary`, several of which multiply out.
 
-    A changed study has a name of its own, so that its results stand beside the original's. Published numbers and
-    questions belong to the recipes they were written for: a changed arm loses the first, a changed study the second.
+    A changed study has a name of its own, so that its results stand beside the original's. Published numbers and words
+    belong to the recipes they were written for: a changed arm loses the first, a changed study its questions.
     """
     sets, axes = list(sets), [parse_assignment(text) for text in varies]
     settings = [(key, ",".join(values)) for key, values in map(parse_assignment, sets)]
     for key, _ in settings:
         _check_shared(study, key)
     points = list(itertools.product(*([(key, value) for value in values] for key, values in axes)))
-    arms = [_changed(study, arm, settings, point) for arm in study.arms for point in points]
+    try:
+        arms = [_changed(study, arm, settings, point) for arm in study.arms for point in points]
+    except RecipeError as error:
+        several = [text for text in sets if len(parse_assignment(text)[1]) > 1]
+        hint = f"\nTo compare several values, use --vary {several[0]}" if several else ""
+        raise RecipeError(f"{error}{hint}") from None
     if [arm.recipe for arm in arms] == [arm.recipe for arm in study.arms]:
         return study
     words = " ".join([*sets, *(f"{key}={','.join(values)}" for key, values in axes)])
-    return study.changed(name=f"{study.name} [{words}]", arms=tuple(arms), questions=())
+    return study.changed(
+        name=f"{study.name} [{words}]",
+        title=f"{study.name} with {words}",
+        question="",
+        notes="",
+        arms=tuple(arms),
+        questions=(),
+    )
 
 
 def _check_shared(study: Study, key: str) -> None:

@@ -85,6 +85,8 @@ class Store:
     def create(cls, folder: Path | str) -> Store:
         """Open `folder` for writing, making it if need be; StoreError if it cannot, or another run writes there."""
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{folder}: is a file; expected a folder for the results, new or of an earlier run")
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,8 @@ class Store:
         """Open `folder` for reading; StoreError if it is not a study folder."""
         folder = Path(folder)
         if not (folder / FILE).is_file():
-            raise StoreError(f"{folder}: no results here; expected a folder that `fanin run` wrote (it holds {FILE})")
+            expected = f"expected a folder that `fanin run` wrote (it holds {FILE})"
+            raise StoreError(f"{folder}: no results here; {expected}{_others(folder)}")
         try:
             return cls(folder, _connected(folder, writing=False))
         except sqlite3.Error as error:
@@ -320,6 +323,12 @@ def _check_same_data(folder: Path, study: Study, earlier: dict[str, Any], now: d
             f"{folder}: holds {study.name} on other data ({earlier['name']}, {earlier['fingerprint']}; now "
             f"{now['name']}, {now['fingerprint']}); give another folder with --out"
         )
+
+
+def _others(folder: Path) -> str:
+    """Study folders in or beside `folder`, for somebody who meant one of them."""
+    found = sorted({path.parent for root in (folder, folder.parent) for path in root.glob(f"*/{FILE}")})
+    return f"; there are {', '.join(map(str, found[:10]))}" if found else ""
 
 
 def _unreadable(folder: Path, error: sqlite3.Error) -> StoreError:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _complain(f"{error}\nTry `fanin --help`.")
+        _complain(f"{error}\nTry `{_help_of(arguments)}`.")
         code = USAGE
     except FaninError as error:
         _complain(str(error))
@@ -65,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = DONE
     sys.exit(code or DONE)
+
+
+def _help_of(arguments: Sequence[str] | None) -> str:
+    """The help of the command that was meant, or of all."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return f"fanin {given[0]} --help" if given and given[0] in app else "fanin --help"
 
 
 def _complain(message: str) -> None:

@@ -100,7 +100,7 @@ def _network(folder: Path, study: str | None, arm: str | None) -> tuple[StoredSt
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
+    return ", ".join(repr(name) for name in dict.fromkeys(names))
 
 
 def _dataset(stored: StoredStudy, data_dir: Path | None) -> Dataset:

@@ -12,6 +12,11 @@ from fanin.statistics import Difference
 MARKS = {"higher": "▲ ", "lower": "▼ ", "no evidence": "○ ", "too few pairs": ""}
 
 
+LEGEND = (
+    "▲ higher, ▼ lower, if the interval excludes 0 and an exact sign test agrees; else ○ no evidence of a difference."
+)
+
+
 def headline(summary: StudySummary) -> str:
     """What the study found in a sentence or two: its first answer, else the verdicts on the arms."""
     if summary.answers:

@@ -74,7 +74,7 @@ def _caption(summary: StudySummary) -> str:
             if others > 1
             else " The difference is paired by seed."
         )
-        text += " ▲ higher, ▼ lower, ○ no evidence of a difference."
+        text += f" {findings.LEGEND}"
     level = f"{100 * summary.study.success_accuracy:g} %"
     trained = f"Trained: trials that end with an accuracy of at least {level}."
     return f"{text} {trained} Training time, summed over trials: {duration(summary.seconds)}."

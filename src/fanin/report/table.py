@@ -179,8 +179,8 @@ def _legend(summary: StudySummary) -> str:
     others = len(summary.arms) - 1
     together = f"{others} intervals that together hold with 95 %" if others > 1 else "a 95 % interval"
     return (
-        f"Difference: to {summary.arms[0].name}, paired by seed, {together}. "
-        f"▲ higher, ▼ lower, ○ no evidence of a difference."
+        f"Trained: ended with an accuracy of {100 * summary.study.success_accuracy:g} % or more. "
+        f"Difference: to {summary.arms[0].name}, paired by seed, {together}. {findings.LEGEND}"
     )
 
 
