@@ -115,7 +115,7 @@ def _receive(connection: Connection) -> _Answer:
 def _serve(connection: Connection, folder: Path, threads: int, cores: list[int]) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    from ways import settle  # noqa: PLC0415 - loads torch, which reads the environment then
+    from ways import settle  # loads torch, which reads the environment then
 
     settle(folder, threads)
     while True:

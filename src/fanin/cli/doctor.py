@@ -16,11 +16,11 @@ def doctor(*, data_dir: Path | None = None) -> int:
     data_dir
         Where to look for MNIST first.
     """
-    import numpy as np  # noqa: PLC0415 - `--help` stays fast
-    import torch  # noqa: PLC0415
+    import numpy as np  # `--help` stays fast
+    import torch
 
-    from fanin import __version__  # noqa: PLC0415
-    from fanin.engine.matmul import cpu_model  # noqa: PLC0415
+    from fanin import __version__
+    from fanin.engine.matmul import cpu_model
 
     _say("fanin", __version__)
     _say("python", f"{platform.python_version()} ({sys.executable})")
@@ -40,7 +40,7 @@ def _say(what: str, answer: str) -> None:
 
 
 def _matmul() -> None:
-    from fanin.engine.matmul import choose, probe  # noqa: PLC0415
+    from fanin.engine.matmul import choose, probe
 
     _say("products", f"{choose().path} is what studies on this machine take; now, one core, float32:")
     found = probe()
@@ -49,8 +49,8 @@ def _matmul() -> None:
 
 
 def _data(data_dir: Path | None) -> None:
-    from fanin.datasets.mnist import find_mnist  # noqa: PLC0415
-    from fanin.errors import DataError  # noqa: PLC0415
+    from fanin.datasets.mnist import find_mnist
+    from fanin.errors import DataError
 
     try:
         dataset = find_mnist(data_dir)
@@ -61,11 +61,11 @@ def _data(data_dir: Path | None) -> None:
 
 def _workers() -> bool:
     """Whether a worker process starts and trains a trial on digits."""
-    import tempfile  # noqa: PLC0415
+    import tempfile
 
-    from fanin.driver import Watcher, run  # noqa: PLC0415
-    from fanin.recipe import Recipe  # noqa: PLC0415
-    from fanin.study import Arm, Study  # noqa: PLC0415
+    from fanin.driver import Watcher, run
+    from fanin.recipe import Recipe
+    from fanin.study import Arm, Study
 
     said: list[str] = []
 

@@ -21,8 +21,8 @@ def list_names(what: Literal["studies", "initializers", "activations", "optimize
 
 
 def _studies() -> list[tuple[str, str]]:
-    from fanin.bundle import bundled  # noqa: PLC0415 - `--help` stays fast
-    from fanin.study import Study  # noqa: PLC0415
+    from fanin.bundle import bundled  # `--help` stays fast
+    from fanin.study import Study
 
     studies = {name: Study.from_toml(path) for name, path in bundled().items()}
     folders = dict.fromkeys(name.split("/")[0] for name in studies)
@@ -32,13 +32,13 @@ def _studies() -> list[tuple[str, str]]:
 
 
 def _datasets() -> list[tuple[str, str]]:
-    from fanin.datasets import DATASETS  # noqa: PLC0415
+    from fanin.datasets import DATASETS
 
     return list(DATASETS.items())
 
 
 def _entries(what: str) -> list[tuple[str, str]]:
-    from fanin import catalogue  # noqa: PLC0415
+    from fanin import catalogue
 
     table = {
         "initializers": catalogue.INITIALIZERS,

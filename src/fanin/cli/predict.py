@@ -51,7 +51,7 @@ def predict(
         raise FaninError(f"expected random, --index N or --image FILE; got {choice!r}")
     if image is not None and index is not None:
         raise FaninError("--image and --index: choose one")
-    from fanin.engine.export import load_weights  # noqa: PLC0415 - loads torch
+    from fanin.engine.export import load_weights  # loads torch
 
     stored, arm_name, path = _network(folder, study, arm)
     network, metadata = load_weights(path)
@@ -72,7 +72,7 @@ def predict(
 
 def _network(folder: Path, study: str | None, arm: str | None) -> tuple[StoredStudy, str, Path]:
     """The first stored network of the study and arm asked for."""
-    from fanin.store import Store  # noqa: PLC0415
+    from fanin.store import Store
 
     with Store.open(folder) as store:
         found = [
@@ -104,8 +104,8 @@ def _listed(names: list[str]) -> str:
 
 
 def _dataset(stored: StoredStudy, data_dir: Path | None) -> Dataset:
-    from fanin.cli.progress import stderr  # noqa: PLC0415
-    from fanin.cli.run import load_data  # noqa: PLC0415
+    from fanin.cli.progress import stderr
+    from fanin.cli.run import load_data
 
     spec = stored.data.get("spec")
     if spec is None:
@@ -126,10 +126,10 @@ def _checked(index: int | None, count: int) -> int:
 
 def _picture(path: Path, data: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
     """A picture file as one row of stored values, and what was done to it."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
+    import numpy as np
+    from PIL import Image
 
-    from fanin.datasets.pictures import read_grey  # noqa: PLC0415
+    from fanin.datasets.pictures import read_grey
 
     shape = data.get("image_shape")
     if shape is None:
@@ -149,16 +149,16 @@ def _picture(path: Path, data: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
 
 
 def _draw(row: np.ndarray, data: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from fanin.report.digit import print_digit  # noqa: PLC0415
+    from fanin.report.digit import print_digit
 
     if data.get("image_shape"):
         print_digit(row.reshape(data["image_shape"]), Console())
 
 
 def _answer(network: Any, inputs: np.ndarray, classes: list[str], label: str | None) -> None:
-    import torch  # noqa: PLC0415
+    import torch
 
     with torch.no_grad():
         logits = network(torch.from_numpy(inputs).float().unsqueeze(0))[0, : len(classes)]

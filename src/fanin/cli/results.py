@@ -35,13 +35,13 @@ def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
     if json:
         print_json(found)
     elif csv:
-        from fanin.report.export import to_csv  # noqa: PLC0415 - `--help` stays fast
+        from fanin.report.export import to_csv  # `--help` stays fast
 
         sys.stdout.write(to_csv(found))
     else:
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
-        from fanin.report.table import print_table  # noqa: PLC0415
+        from fanin.report.table import print_table
 
         for summary in found:
             print_table(summary, Console())
@@ -64,8 +64,8 @@ def report(folder: Path, /, *, out: Path | None = None) -> int:
 
 def summaries(folder: Path) -> list[StudySummary]:
     """Summaries of all studies in a folder."""
-    from fanin.report.summary import summarize  # noqa: PLC0415
-    from fanin.store import Store  # noqa: PLC0415
+    from fanin.report.summary import summarize
+    from fanin.store import Store
 
     with Store.open(folder) as store:
         return [summarize(stored, store.records(stored.study)) for stored in store.studies()]
@@ -73,9 +73,9 @@ def summaries(folder: Path) -> list[StudySummary]:
 
 def print_json(found: Sequence[StudySummary]) -> None:
     """The summaries as one JSON document on standard output."""
-    import json  # noqa: PLC0415
+    import json
 
-    from fanin.report.export import to_json  # noqa: PLC0415
+    from fanin.report.export import to_json
 
     json.dump(to_json(found), sys.stdout, indent=1, allow_nan=False)
     print()
@@ -83,6 +83,6 @@ def print_json(found: Sequence[StudySummary]) -> None:
 
 def write_report(found: Sequence[StudySummary], path: Path) -> Path:
     """The page, written to `path`; FaninError if it cannot be written there."""
-    from fanin.report.page import write_page  # noqa: PLC0415
+    from fanin.report.page import write_page
 
     return write_page(found, path)

@@ -67,8 +67,8 @@ def run(
     json
         Print the results as JSON on standard output, and nothing else there.
     """
-    from fanin.cli.progress import make_watcher, stderr  # noqa: PLC0415 - `--help` stays fast
-    from fanin.driver import run as drive  # noqa: PLC0415
+    from fanin.cli.progress import make_watcher, stderr  # `--help` stays fast
+    from fanin.driver import run as drive
 
     chosen = _chosen(studies, set_ or [], vary or [], seeds)
     quiet = stderr()
@@ -97,10 +97,10 @@ def run(
 
 def load_data(spec: str, data_dir: Path | None, console: Console) -> Dataset:
     """The data set, with a bar while it is fetched and warnings where they are seen."""
-    import warnings  # noqa: PLC0415
+    import warnings
 
-    from fanin.cli.progress import Fetching  # noqa: PLC0415
-    from fanin.datasets import load  # noqa: PLC0415
+    from fanin.cli.progress import Fetching
+    from fanin.datasets import load
 
     with warnings.catch_warnings(record=True) as caught, Fetching(console) as progress:
         warnings.simplefilter("always")
@@ -111,8 +111,8 @@ def load_data(spec: str, data_dir: Path | None, console: Console) -> Dataset:
 
 
 def _chosen(names: tuple[str, ...], sets: list[str], varies: list[str], seeds: int | None) -> list[Study]:
-    from fanin.bundle import find  # noqa: PLC0415
-    from fanin.overrides import override  # noqa: PLC0415
+    from fanin.bundle import find
+    from fanin.overrides import override
 
     if not names:
         raise RecipeError("expected at least one study, such as lab9; see `fanin list studies`")
@@ -132,8 +132,8 @@ def _label(names: tuple[str, ...]) -> str:
 
 
 def _dry_run(studies: list[Study], dataset: Dataset, folder: Path) -> int:
-    from fanin.driver.run import check  # noqa: PLC0415
-    from fanin.store import FILE, Store  # noqa: PLC0415
+    from fanin.driver.run import check
+    from fanin.store import FILE, Store
 
     check(studies, dataset)
     known: set[str] = set()
@@ -163,11 +163,11 @@ class _Shown:
         self._read = True
 
     def __call__(self, study: Study) -> None:
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
-        from fanin.report.summary import summarize  # noqa: PLC0415
-        from fanin.report.table import print_table  # noqa: PLC0415
-        from fanin.store import Store  # noqa: PLC0415
+        from fanin.report.summary import summarize
+        from fanin.report.table import print_table
+        from fanin.store import Store
 
         if not self._read:
             return
@@ -186,8 +186,8 @@ class _Shown:
 
 
 def _finish(done: Run, json: bool) -> int:
-    from fanin.cli.progress import stderr  # noqa: PLC0415
-    from fanin.cli.results import print_json, summaries, write_report  # noqa: PLC0415
+    from fanin.cli.progress import stderr
+    from fanin.cli.results import print_json, summaries, write_report
 
     found = summaries(done.folder)
     page = write_report(found, done.folder / "report.html")

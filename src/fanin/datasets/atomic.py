@@ -105,11 +105,11 @@ def _acquire(file: BinaryIO, folder: Path, patience: float) -> None:
 
 def _try_lock(file: BinaryIO) -> None:
     if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415 -- exists on Windows only
+        import msvcrt  # exists on Windows only
 
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
-        import fcntl  # noqa: PLC0415 -- does not exist on Windows
+        import fcntl  # does not exist on Windows
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ def load_digits() -> Dataset:
     under study and not how far a few unseen writers lie from the others. Accuracies are hence higher than
     those published for a split by order, and must not be compared with them.
     """
-    import sklearn.datasets  # noqa: PLC0415 -- takes a second
+    import sklearn.datasets  # takes a second
 
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
     inputs = np.asarray(pixels).astype(np.uint8)

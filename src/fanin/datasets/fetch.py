@@ -31,8 +31,8 @@ def silent(description: str, done_bytes: int, total_bytes: int | None) -> None:
 
 def download(url: str, limit: int, progress: Progress, description: str) -> bytearray:
     """The bytes at a web address, at most `limit` of them; a silent server costs `CONNECT_SECONDS`."""
-    import http.client  # noqa: PLC0415 -- only a fetch needs the web
-    import urllib.request  # noqa: PLC0415
+    import http.client  # only a fetch needs the web
+    import urllib.request
 
     if not url.startswith(("https://", "http://127.0.0.1:")):
         raise DataError(f"{url}: expected an https:// address")

@@ -129,7 +129,7 @@ _REMEDY = (
 
 
 def _user_cache() -> Path:
-    import platformdirs  # noqa: PLC0415 -- only this function needs it
+    import platformdirs  # only this function needs it
 
     return platformdirs.user_cache_path("fanin") / "mnist"
 
@@ -234,7 +234,7 @@ def _from_mirror(url: str, progress: Progress) -> Contents:
 
 def _gunzip(packed: bytearray, size: int, where: str) -> bytearray:
     """At most one byte more than `size`, enough for the checksum to see that it is wrong."""
-    import zlib  # noqa: PLC0415 -- only a fetch needs it
+    import zlib  # only a fetch needs it
 
     try:
         return bytearray(zlib.decompressobj(wbits=31).decompress(packed, size + 1))

@@ -86,7 +86,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def read_grey(path: Path) -> Array:
     """A picture file as grey bytes (height, width), transparent parts on white; DataError if it cannot be read."""
-    from PIL import Image  # noqa: PLC0415 -- only this reader needs it
+    from PIL import Image  # only this reader needs it
 
     try:
         with warnings.catch_warnings():

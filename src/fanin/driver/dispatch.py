@@ -17,10 +17,10 @@ MAX_ATTEMPTS = 3  # a cohort whose worker dies so often is reported as failed
 
 def dispatch_here(setup: Setup, queue: deque[Cohort], accounts: Accounts) -> None:
     """Train the queue in this process, one cohort after another."""
-    import torch  # noqa: PLC0415 - the workers' part, in this process
+    import torch  # the workers' part, in this process
 
-    from fanin.driver.worker import Worker, explain, preferred_path  # noqa: PLC0415
-    from fanin.engine.environment import environment  # noqa: PLC0415
+    from fanin.driver.worker import Worker, explain, preferred_path
+    from fanin.engine.environment import environment
 
     with _same_numerics_as_a_worker():
         device = torch.device(setup.device)
@@ -98,7 +98,7 @@ def _lost(cohort: Cohort, reason: str, accounts: Accounts) -> list[Cohort]:
 @contextlib.contextmanager
 def _same_numerics_as_a_worker() -> Iterator[None]:
     """A Worker sets threads, denormals and the matmul path of its process: put the caller's back afterwards."""
-    import torch  # noqa: PLC0415
+    import torch
 
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     try:

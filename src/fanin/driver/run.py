@@ -111,7 +111,7 @@ def resolve_device(name: str) -> str:
         raise FaninError(f"device: expected auto, cpu or cuda; got {name!r}")
     if name == "cpu" or (name == "auto" and version("torch").endswith("+cpu")):
         return "cpu"
-    import torch  # noqa: PLC0415 - only a build with CUDA need be asked
+    import torch  # only a build with CUDA need be asked
 
     if torch.cuda.is_available():
         return "cuda"

@@ -149,7 +149,7 @@ def cpu_model() -> str:
 
 
 def _cache_file() -> Path:
-    from platformdirs import user_cache_path  # noqa: PLC0415 - not needed by workers
+    from platformdirs import user_cache_path  # not needed by workers
 
     machine = digest([cpu_model(), version("torch"), torch.backends.cpu.get_cpu_capability()])
     return user_cache_path("fanin") / f"matmul-{machine}.json"
