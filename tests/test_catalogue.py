@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 
 from fanin import activations, initializers
 from fanin.catalogue import ALIASES, BIAS_INITIALIZERS, INITIALIZERS, OPTIMIZERS, TABLES, canonical
 from fanin.engine.losses import LOSSES
-from fanin.engine.optimizers import CLASSES
+from fanin.engine.optimizers import TORCH_CLASSES
 from fanin.errors import RecipeError
 from fanin.recipe import choose
 
@@ -19,14 +20,15 @@ _HOW = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_defaults_and_options_are_torchs(name: str) -> None:
-    theirs = {k: p.default for k, p in inspect.signature(CLASSES[name]).parameters.items() if k not in _HOW}
+    signature = inspect.signature(getattr(torch.optim, TORCH_CLASSES[name]))
+    theirs = {k: p.default for k, p in signature.parameters.items() if k not in _HOW}
     ours = {option: default for option, (_, default) in OPTIMIZERS[name].options.items()}
     assert ours == theirs
     assert dict(choose("optimizer", name).options) == theirs
 
 
 def test_every_name_resolves() -> None:
-    assert set(CLASSES) == set(OPTIMIZERS)
+    assert set(TORCH_CLASSES) == set(OPTIMIZERS)
     assert set(LOSSES) == set(TABLES["loss"])
     for table, room in (("activation", activations), ("init", initializers), ("bias_init", initializers)):
         for name in TABLES[table]:

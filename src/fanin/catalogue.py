@@ -78,6 +78,8 @@ ALIASES: dict[str, str] = {
     "linear": "identity",
     "swish": "silu",
     "none": "identity",
+    "float32": "fp32",
+    "bfloat16": "bf16",
 }
 
 _LR = {"lr": (Positive, 1e-3)}
@@ -164,6 +166,12 @@ LOSSES: dict[str, Entry] = {
     "mse": Entry("mean over batch and outputs of (z - one_hot(label))^2, as nn.MSELoss"),
 }
 
+PRECISIONS: dict[str, Entry] = {
+    "fp32": Entry("everything in float32"),
+    "tf32": Entry("products of TensorFloat-32 operands (10 bits of mantissa); CUDA cards since Ampere only"),
+    "bf16": Entry("products of bfloat16 operands (7 bits), but the last layer's; weights and the rest stay float32"),
+}
+
 TABLES: dict[str, dict[str, Entry]] = {
     "activation": ACTIVATIONS,
     "init": INITIALIZERS,
@@ -171,6 +179,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     "optimizer": OPTIMIZERS,
     "normalization": NORMALIZATIONS,
     "loss": LOSSES,
+    "precision": PRECISIONS,
 }
 
 

@@ -17,7 +17,7 @@ from fanin.catalogue import TABLES, Count, Fraction, canonical
 from fanin.errors import RecipeError, nearest
 
 # Part of every trial's identity: raised when a change of the engine changes the numbers that a recipe leads to.
-ENGINE_REVISION = 1
+ENGINE_REVISION = 2
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -120,6 +120,7 @@ BiasInitChoice = Annotated[Choice, BeforeValidator(partial(choose, "bias_init"))
 OptimizerChoice = Annotated[Choice, BeforeValidator(partial(choose, "optimizer"))]
 NormalizationName = Annotated[str, BeforeValidator(partial(_checked_name, "normalization"))]
 LossName = Annotated[str, BeforeValidator(partial(_checked_name, "loss"))]
+PrecisionName = Annotated[str, BeforeValidator(partial(_checked_name, "precision"))]
 
 
 def parse_widths(value: Any) -> Any:
@@ -148,8 +149,9 @@ class Recipe:
     outputs: units of the last layer; None means one per class. More are allowed: labels never name the rest.
     activation, init, bias_init, optimizer: a catalogue name, or a table with the name and its options.
     normalization: "none", or "batch" between Linear and activation. dropout: the probability of a zero after each
-    hidden activation. batch_size: the last incomplete batch of an epoch is dropped. train_metrics: also measure loss
-    and accuracy on the whole training set after each epoch.
+    hidden activation. precision: of the products in training, "fp32", "tf32" or "bf16"; evaluation is in float32.
+    batch_size: the last incomplete batch of an epoch is dropped. train_metrics: also measure loss and accuracy on the
+    whole training set after each epoch.
     Raises pydantic.ValidationError (a ValueError); `from_dict` raises RecipeError with one line per problem.
     """
 
@@ -162,6 +164,7 @@ class Recipe:
     dropout: Fraction = 0.0
     optimizer: OptimizerChoice = dataclasses.field(default_factory=lambda: choose("optimizer", "adam"))
     loss: LossName = "cross_entropy"
+    precision: PrecisionName = "fp32"
     batch_size: Count = 100
     epochs: Count = 15
     train_metrics: bool = False

@@ -10,7 +10,7 @@ import torch
 
 from fanin.catalogue import OPTIMIZERS
 from fanin.engine.network import Network
-from fanin.engine.optimizers import CLASSES, Optimizer
+from fanin.engine.optimizers import TORCH_CLASSES, Optimizer
 from fanin.recipe import Recipe, Trial
 
 ALL = [name for name in OPTIMIZERS if name != "lbfgs"]
@@ -32,7 +32,7 @@ def move(network: Network, optimizer: Optimizer, steps: int = 3) -> None:
 
 
 def test_every_name_resolves() -> None:
-    assert CLASSES == oracle.OPTIMIZERS
+    assert {name: getattr(torch.optim, TORCH_CLASSES[name]) for name in TORCH_CLASSES} == oracle.OPTIMIZERS
 
 
 @pytest.mark.parametrize("name", ALL)

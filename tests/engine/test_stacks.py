@@ -20,24 +20,11 @@ from hypothesis import strategies as st
 from fanin.catalogue import ACTIVATIONS, OPTIMIZERS
 from fanin.engine import matmul
 from fanin.engine.data import Data
-from fanin.engine.train import Outcome, train
+from fanin.engine.train import train
 from fanin.recipe import Recipe, Trial, choose
 
 ODD = oracle.problem(examples=50, features=7, classes=5, tests=11)
 EVEN = oracle.problem(examples=64, features=32, classes=16, tests=11)
-
-
-def assert_same_bits(ours: Outcome, alone: Outcome) -> None:
-    """Everything but times and the stack's size."""
-    assert ours.state.keys() == alone.state.keys()
-    for name, tensor in alone.state.items():
-        same = torch.equal(ours.state[name].nan_to_num(nan=-1.5), tensor.nan_to_num(nan=-1.5))
-        assert same, f"{name} differs by {(ours.state[name] - tensor).abs().max()}"
-    for a, b in zip(ours.record.epochs, alone.record.epochs, strict=True):
-        assert replace(a, seconds=0.0) == replace(b, seconds=0.0)
-    assert repr(ours.record.signal) == repr(alone.record.signal)  # repr: NaN equals NaN
-    assert ours.record.divergence == alone.record.divergence
-    assert ours.record.status == alone.record.status
 
 
 def check(trials: Sequence[Trial], data: Data, orders: Sequence[Sequence[int]] | None = None) -> None:
@@ -46,7 +33,7 @@ def check(trials: Sequence[Trial], data: Data, orders: Sequence[Sequence[int]] |
         together = train([trials[m] for m in order], [f"t{m}" for m in order], data)
         for slot, m in enumerate(order):
             assert together[slot].record.trial_id == f"t{m}"
-            assert_same_bits(together[slot], alone[m])
+            oracle.same_bits(together[slot], alone[m])
 
 
 def exact(recipe: Recipe, data: Data, members: int) -> bool:
@@ -119,7 +106,7 @@ def test_the_same_trial_twice_in_one_stack() -> None:
     trial = Trial(recipe_of(dropout=0.5), 3)
     require_exact(trial.recipe, EVEN, 2)
     first, second = train([trial, trial], ["a", "b"], EVEN)
-    assert_same_bits(first, second)
+    oracle.same_bits(first, second)
 
 
 @pytest.mark.parametrize("optimizer", [o for o in OPTIMIZERS if o != "lbfgs"])
@@ -144,7 +131,7 @@ def test_beside_a_neighbour_that_diverges_later(normalization: str) -> None:
     together = train(trials, ["a", "b", "c"], EVEN)
     assert together[1].record.status == "diverged"
     for m in (0, 2):
-        assert_same_bits(together[m], alone[m])
+        oracle.same_bits(together[m], alone[m])
 
 
 def test_a_diverged_member_itself_is_the_same_alone() -> None:
@@ -154,7 +141,7 @@ def test_a_diverged_member_itself_is_the_same_alone() -> None:
     bad = replace(good, optimizer=choose("optimizer", {"name": "sgd", "lr": 1e30}))
     require_exact(good, EVEN, 2)
     trials = [Trial(bad, 2), Trial(good, 1)]
-    assert_same_bits(train(trials, ["b", "a"], EVEN)[0], train(trials[:1], ["b"], EVEN)[0])
+    oracle.same_bits(train(trials, ["b", "a"], EVEN)[0], train(trials[:1], ["b"], EVEN)[0])
 
 
 # --- odd shapes
@@ -222,7 +209,7 @@ def test_the_comparison_of_bits_can_fail() -> None:
     ours, theirs = train([trial], ["x"], EVEN)[0], train([trial], ["x"], EVEN)[0]
     ours.state["layers.1.weight"][3, 4] *= 1 + 2**-23
     with pytest.raises(AssertionError, match=r"layers\.1\.weight"):
-        assert_same_bits(ours, theirs)
+        oracle.same_bits(ours, theirs)
 
 
 def test_a_run_repeats_to_the_bit_whatever_the_global_generators_do() -> None:
@@ -231,7 +218,7 @@ def test_a_run_repeats_to_the_bit_whatever_the_global_generators_do() -> None:
     first = train([trial], ["x"], EVEN)[0]
     torch.manual_seed(2)
     torch.rand(100)
-    assert_same_bits(train([trial], ["x"], EVEN)[0], first)
+    oracle.same_bits(train([trial], ["x"], EVEN)[0], first)
 
 
 def test_the_global_generator_is_not_used() -> None:

@@ -16,7 +16,7 @@ _SECONDS_PER_LAYER = 5e-5
 
 # A layer's share of a step under which stacking pays, and the largest stack that still fits the cache (measured, see
 # docs/design/engine.md).
-_FILLED = 2.4e7
+_FILLED = 8.2e7
 _LARGEST_STACK = 8
 
 
@@ -48,6 +48,7 @@ def cohort_key(recipe: Recipe) -> tuple[object, ...]:
         recipe.dropout > 0,
         recipe.optimizer.name,
         recipe.loss,
+        recipe.precision,
         recipe.batch_size,
         recipe.epochs,
         recipe.train_metrics,

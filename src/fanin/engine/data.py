@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from fanin.datasets import Dataset
+from fanin.engine.columns import ColumnMap, might_pay
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,16 @@ class Data:
     def features(self) -> int:
         """Width of a row."""
         return self.train_inputs.shape[1]
+
+    def columns(self, batch: int, width: int) -> ColumnMap | None:
+        """Where training inputs are not zero, if a first layer of `width` units gains by leaving empty columns out."""
+        if might_pay(self.train_inputs, batch, width) and self._column_map.pays(batch, width):
+            return self._column_map
+        return None
+
+    @cached_property
+    def _column_map(self) -> ColumnMap:
+        return ColumnMap(self.train_inputs)
 
 
 class Gatherer:

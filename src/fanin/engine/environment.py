@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fanin.engine.matmul import PATHS, cpu_model
+from fanin.engine.matmul import cpu_model, in_use
 
 
 def environment(device: torch.device, *, members: int) -> dict[str, Any]:
     """Plain data for the record: what this process runs on."""
-    precision = torch.get_float32_matmul_precision()
-    path = next((name for name, setting in PATHS.items() if setting == precision), precision)
     return _machine() | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "matmul": path,
+        "matmul": in_use(),
         "threads": torch.get_num_threads(),
         "stack": members,
     }

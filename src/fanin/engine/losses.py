@@ -1,48 +1,71 @@
-"""Losses of a stack: each member's mean over its own batch, and the gradient by the outputs."""
+"""Losses of a stack: each member's mean over its own batch, and the gradient by the outputs.
+
+Outputs come class by class, (M, C, B): reductions over a handful of classes then run along the batch.
+"""
 
 from __future__ import annotations
-
-from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Loss(Protocol):
-    """(outputs (M, B, C), labels (M, B), scratch (M, B, C)) -> gradient (M, B, C) and losses (M,), in place."""
-
-    def __call__(self, outputs: Tensor, labels: Tensor, scratch: Tensor, gradient: Tensor, losses: Tensor) -> None:
-        """Fill `gradient` and `losses`; `scratch` is overwritten, `outputs` is not."""
+from fanin.engine.buffers import buffer, pitch, whole
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor, scratch: Tensor, gradient: Tensor, losses: Tensor) -> None:
+class Loss:
+    """`compute` makes `losses` (M,) and their gradient `deltas` (M, C, B) of `scores` (M, C, B) and `labels` (M, B)."""
+
+    def __init__(self, members: int, classes: int, batch: int, *, like: Tensor) -> None:
+        self.scores, self.deltas, self._scratch = (buffer(like, members, classes, batch) for _ in range(3))
+        self.labels = torch.zeros(members, batch, dtype=torch.int64, device=like.device)
+        self.losses = like.new_zeros(members)
+        self._batch, self._classes = batch, classes
+        starts = torch.arange(members, device=like.device) * pitch(classes * batch)
+        self._starts = starts.unsqueeze(1) + torch.arange(batch, device=like.device)
+        self._places = torch.empty_like(self.labels)  # of each example's own class in a flat buffer
+        self._flat_deltas, self._flat_scratch = whole(self.deltas), whole(self._scratch)
+        self._minus_one = like.new_full((members * batch,), -1)
+
+    def compute(self) -> None:
+        """Fill `losses` and `deltas`; `scores` is left as it is."""
+        raise NotImplementedError
+
+    def _subtract_one_hot(self) -> None:
+        torch.add(self._starts, self.labels, alpha=self._batch, out=self._places)
+        self._flat_deltas.index_add_(0, self._places.view(-1), self._minus_one)
+
+
+class CrossEntropy(Loss):
     """loss = mean of -log softmax(z)[label]; gradient = (softmax(z) - one_hot(label)) / B."""
-    index = labels.unsqueeze(2)
-    torch.log_softmax(outputs, 2, out=scratch)
-    torch.mean(scratch.gather(2, index).squeeze(2), 1, out=losses).neg_()
-    torch.exp(scratch, out=gradient)
-    _subtract_one_hot(gradient, index)
-    gradient.mul_(_constant(1 / outputs.shape[1], outputs.dtype, outputs.device))
+
+    def __init__(self, members: int, classes: int, batch: int, *, like: Tensor) -> None:
+        super().__init__(members, classes, batch, like=like)
+        self._picked = like.new_empty(members, batch)
+        self._share = like.new_tensor(1 / batch)  # a tensor: a number is wrapped and converted anew at every call
+
+    def compute(self) -> None:
+        """Fill `losses` and `deltas`."""
+        torch.log_softmax(self.scores, 1, out=self._scratch)
+        torch.exp(self._scratch, out=self.deltas)
+        self._subtract_one_hot()
+        self.deltas.mul_(self._share)
+        torch.index_select(self._flat_scratch, 0, self._places.view(-1), out=self._picked.view(-1))
+        torch.mean(self._picked, 1, out=self.losses).neg_()
 
 
-def mse(outputs: Tensor, labels: Tensor, scratch: Tensor, gradient: Tensor, losses: Tensor) -> None:
+class MeanSquaredError(Loss):
     """loss = mean over batch and outputs of (z - one_hot(label))^2; gradient = 2 (z - one_hot(label)) / (B C)."""
-    gradient.copy_(outputs)
-    _subtract_one_hot(gradient, labels.unsqueeze(2))
-    torch.mul(gradient, gradient, out=scratch)
-    torch.mean(scratch, (1, 2), out=losses)
-    gradient.mul_(_constant(2 / (outputs.shape[1] * outputs.shape[2]), outputs.dtype, outputs.device))
+
+    def __init__(self, members: int, classes: int, batch: int, *, like: Tensor) -> None:
+        super().__init__(members, classes, batch, like=like)
+        self._share = like.new_tensor(2 / (batch * classes))
+
+    def compute(self) -> None:
+        """Fill `losses` and `deltas`."""
+        self.deltas.copy_(self.scores)
+        self._subtract_one_hot()
+        torch.mul(self.deltas, self.deltas, out=self._scratch)
+        torch.mean(self._scratch, (1, 2), out=self.losses)
+        self.deltas.mul_(self._share)
 
 
-def _subtract_one_hot(gradient: Tensor, index: Tensor) -> None:
-    gradient.scatter_add_(2, index, _constant(-1, gradient.dtype, gradient.device).expand(index.shape))
-
-
-@cache
-def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number as a tensor: wrapping and converting it anew would cost more than the operation on a small batch."""
-    return torch.full((1, 1, 1), value, dtype=dtype, device=device)
-
-
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
+LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "mse": MeanSquaredError}

@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from fanin.engine.buffers import buffer
+from fanin.engine.products import Products, dense
 from fanin.recipe import digest
 
 PATHS: dict[str, str] = {"blas": "highest", "onednn": "medium"}
+_SETTINGS = PATHS | {"tf32": "high"}  # a card's TensorFloat-32: no path of float32's, but a precision of its own
 
 # (batch, in, out) of the lab's networks
 _SHAPES = ((100, 784, 256), (100, 256, 256), (100, 784, 512), (100, 512, 512))
@@ -43,8 +45,14 @@ class MatmulProbe:
 
 
 def use(path: str) -> None:
-    """Send this process's float32 products down `path`."""
-    torch.set_float32_matmul_precision(PATHS[path])
+    """Send this process's float32 products down `path`, or to TensorFloat-32 ("tf32")."""
+    torch.set_float32_matmul_precision(_SETTINGS[path])
+
+
+def in_use() -> str:
+    """The path this process's float32 products take."""
+    precision = torch.get_float32_matmul_precision()
+    return next(name for name, setting in _SETTINGS.items() if setting == precision)
 
 
 def choose(*, refresh: bool = False) -> MatmulProbe:
@@ -112,29 +120,39 @@ def best_seconds(run: Callable[[], object], *, budget: float = 0.01) -> float:
     return best
 
 
-def stacks_exactly(sizes: Sequence[int], batch: int, members: int, *, device: torch.device | str = "cpu") -> bool:
+def stacks_exactly(
+    sizes: Sequence[int], batch: int, members: int, *, precision: str = "fp32", device: torch.device | str = "cpu"
+) -> bool:
     """Whether products of a stack equal each member's own, bit for bit, for these shapes on this machine."""
     generator = torch.Generator().manual_seed(0)
-    for fan_in, fan_out in pairwise(sizes):
+    layers = dense(len(sizes) - 1, precision)
+    for i, (layer, (fan_in, fan_out)) in enumerate(zip(layers, pairwise(sizes), strict=True)):
         shapes = (members, batch, fan_in), (members, fan_out, fan_in), (members, batch, fan_out)
-        x, w, delta = (_placed(torch.randn(shape, generator=generator).to(device)) for shape in shapes)
-        together = _products(x, w, delta)
+        operands = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+        first, last = i == 0 and len(sizes) > 2, i == len(sizes) - 2
+        together = _products(layer, *operands, first=first, last=last)
         for m in range(members):
-            alone = _products(*(_placed(t[m : m + 1]) for t in (x, w, delta)))
+            alone = _products(layer, *(t[m : m + 1] for t in operands), first=first, last=last)
             if not all(torch.equal(t[m : m + 1], a) for t, a in zip(together, alone, strict=True)):
                 return False
     return True
 
 
-def _placed(t: Tensor) -> Tensor:
-    """A copy of t placed in memory as the engine places it."""
+def _products(layer: Products, x: Tensor, weight: Tensor, delta: Tensor, *, first: bool, last: bool) -> list[Tensor]:
+    """A layer's three products of operands that are placed in memory as the engine places them."""
+    x, weight, delta = _placed(x), _placed(weight, turned=first), _placed(delta, turned=last)
+    outs = _placed(delta, turned=last), _placed(weight, turned=first), _placed(x)
+    layer.forward(x, weight, delta.new_zeros(len(delta), 1, delta.shape[2]), outs[0])
+    layer.by_weight(delta, outs[1])
+    layer.by_input(outs[2])
+    return list(outs)
+
+
+def _placed(t: Tensor, *, turned: bool = False) -> Tensor:
+    """A copy of t in a buffer of the engine's, with its last two axes exchanged in memory if `turned`."""
+    if turned:
+        return _placed(t.transpose(1, 2)).transpose(1, 2)
     return buffer(t, *t.shape).copy_(t)
-
-
-def _products(x: Tensor, w: Tensor, delta: Tensor) -> list[Tensor]:
-    """A layer's three products: forward, weight gradient, gradient by the layer below."""
-    pairs = (x, w.transpose(1, 2)), (delta.transpose(1, 2), x), (delta, w)
-    return [torch.bmm(a, b, out=buffer(a, len(a), a.shape[1], b.shape[2])) for a, b in pairs]
 
 
 def cpu_model() -> str:

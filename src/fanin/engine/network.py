@@ -1,13 +1,14 @@
 """Network: the parameters of a stack of M equal multilayer perceptrons, flat, with views by layer; and their start.
 
 Member m's parameters are one contiguous row, so that one optimiser call moves all of them; every tensor in it starts
-and ends on whole vector registers (see engine.buffers).
+and ends on whole vector registers (see engine.buffers). The first hidden layer's weight lies there input by input, so
+that the inputs a batch needs can be picked out as rows (see engine.products).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -42,10 +43,6 @@ class Layer:
     weight: Tensor
     bias: Tensor
     norm: Norm | None = None
-    transposed: Tensor = field(init=False)  # the weight as a product from the right takes it: (M, in, out), a view
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "transposed", self.weight.transpose(1, 2))
 
     def member(self, m: int) -> Layer:
         """The same layer of member m alone, as a stack of one."""
@@ -107,7 +104,7 @@ class Network:
         """Copies of member m's tensors, by names that `engine.export` turns into an nn.Sequential."""
         out: dict[str, Tensor] = {}
         for i, layer in enumerate(self.layers):
-            out[f"layers.{i}.weight"] = layer.weight[m].clone()
+            out[f"layers.{i}.weight"] = layer.weight[m].clone(memory_format=torch.contiguous_format)
             out[f"layers.{i}.bias"] = layer.bias[m, 0].clone()
             if layer.norm is not None:
                 names = ("scale", "shift", "running_mean", "running_var")
@@ -131,7 +128,11 @@ def _views(flat: Tensor, shapes: Sequence[dict[str, torch.Size]]) -> list[dict[s
     for layer in shapes:
         views = {}
         for name, shape in layer.items():
-            views[name] = flat[:, start : start + shape.numel()].view(len(flat), *shape)
+            view = flat[:, start : start + shape.numel()]
+            if name == "weight" and not layers and len(shapes) > 1:  # the first hidden layer's: input by input
+                views[name] = view.view(len(flat), *shape[::-1]).transpose(1, 2)
+            else:
+                views[name] = view.view(len(flat), *shape)
             start += pitch(shape.numel())
         layers.append(views)
     return layers

@@ -1,8 +1,14 @@
-"""torch.optim over the flat rows of a stack: one parameter group for each distinct set of hyperparameters."""
+"""The optimisers of a stack: each distinct set of hyperparameters is a group that moves its members' rows.
+
+Where torch has a kernel that does a whole step in one pass (`torch._fused_adam_` and its like, which `fused=True`
+calls), it is called directly: torch.optim's own bookkeeping costs as much as a small layer, and loading it a second.
+All others are torch.optim's classes. Both are tested against torch.optim's plain loops.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,22 +16,29 @@ from torch import Tensor
 from fanin.engine.network import Network
 from fanin.recipe import Choice, Trial
 
-CLASSES: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adadelta": torch.optim.Adadelta,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sparse_adam": torch.optim.SparseAdam,
-    "adamax": torch.optim.Adamax,
-    "asgd": torch.optim.ASGD,
-    "lbfgs": torch.optim.LBFGS,
-    "rmsprop": torch.optim.RMSprop,
-    "rprop": torch.optim.Rprop,
+TORCH_CLASSES: dict[str, str] = {
+    "sgd": "SGD",
+    "adadelta": "Adadelta",
+    "adagrad": "Adagrad",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sparse_adam": "SparseAdam",
+    "adamax": "Adamax",
+    "asgd": "ASGD",
+    "lbfgs": "LBFGS",
+    "rmsprop": "RMSprop",
+    "rprop": "Rprop",
 }
 
-# torch's single-pass kernels; lr and betas may differ between their groups
-_FUSED = {"sgd", "adam", "adamw", "adagrad"}
+
+class Group(Protocol):
+    """Members with equal hyperparameters; each is a row of parameters with its gradient."""
+
+    def step(self, loss: Tensor, again: Callable[[], float]) -> None:
+        """Move every member that is left, by the gradients as they stand."""
+
+    def drop(self, m: int) -> None:
+        """Leave member m where it is from now on."""
 
 
 class Optimizer:
@@ -38,48 +51,150 @@ class Optimizer:
     def __init__(self, trials: Sequence[Trial], network: Network) -> None:
         choices = [trial.recipe.optimizer for trial in trials]
         self.name = choices[0].name
-        self._rows: list[Tensor] = [row.detach() for row in network.parameters]
-        self._gradients: list[Tensor] = list(network.gradients)
-        self._optimizer = _build(choices, self._rows, network.parameters)
-        self._frozen: set[int] = set()
-        for row, gradient in zip(self._rows, self._gradients, strict=True):
-            row.grad = gradient
+        build = _FUSED.get(self.name, _Plain) if network.parameters.device.type in ("cpu", "cuda") else _Plain
+        members: dict[Choice, list[int]] = {}
+        for m, choice in enumerate(choices):
+            members.setdefault(choice, []).append(m)
+        self._groups = [build(choice, rows, network) for choice, rows in members.items()]
+        self._group_of = {m: group for group, rows in zip(self._groups, members.values(), strict=True) for m in rows}
 
     def freeze(self, m: int) -> None:
-        """Leave member m where it is from now on: it has no gradient, so torch.optim passes it over."""
-        self._frozen.add(m)
-        self._rows[m].grad = None
+        """Leave member m where it is from now on."""
+        self._group_of[m].drop(m)
 
     def step(self, loss: Tensor, again: Callable[[], float]) -> None:
         """Move every member that is not frozen, by the gradients as they stand; `loss` (M,) belongs to them.
 
         `again` recomputes the loss and the gradients at the parameters as they are; only LBFGS calls it.
         """
-        if self.name == "lbfgs":
+        for group in self._groups:
+            group.step(loss, again)
+
+
+class _Fused:
+    """A group moved by one call of a kernel of torch's own; `state` (S, n) lists are the rows' running statistics."""
+
+    def __init__(self, choice: Choice, rows: Sequence[int], network: Network) -> None:
+        self._members = list(rows)
+        self._options = choice.keywords()
+        self._parameters = [network.parameters[m] for m in rows]
+        self._gradients = [network.gradients[m] for m in rows]
+        self._steps = [network.parameters.new_zeros((), dtype=torch.float32) for _ in rows]
+        self._one = network.parameters.new_ones((), dtype=torch.float32)
+        self._state = [[self._start(row) for row in self._parameters] for _ in range(self._kinds())]
+
+    def _kinds(self) -> int:
+        """How many running statistics a row has."""
+        return 0
+
+    def _start(self, row: Tensor) -> Tensor:
+        """A running statistic before the first step."""
+        return torch.zeros_like(row)
+
+    def drop(self, m: int) -> None:
+        """Leave member m where it is from now on."""
+        i = self._members.index(m)
+        for of_members in (self._members, self._parameters, self._gradients, self._steps, *self._state):
+            del of_members[i]
+
+    def step(self, loss: Tensor, again: Callable[[], float]) -> None:
+        """Move every member that is left."""
+        if self._members:
+            torch._foreach_add_(self._steps, self._one)
+            self._move()
+
+    def _move(self) -> None:
+        raise NotImplementedError
+
+
+class _Sgd(_Fused):
+    """Stochastic gradient descent."""
+
+    _moved = False
+
+    def _kinds(self) -> int:
+        return int(self._options["momentum"] != 0)
+
+    def _move(self) -> None:
+        buffers = self._state[0] if self._state else []
+        torch._fused_sgd_(
+            self._parameters,
+            self._gradients,
+            buffers,
+            lr=self._options["lr"],
+            momentum=self._options["momentum"],
+            dampening=self._options["dampening"],
+            nesterov=self._options["nesterov"],
+            weight_decay=self._options["weight_decay"],
+            maximize=False,
+            is_first_step=not self._moved,  # the first momentum is the gradient itself, without dampening
+        )
+        self._moved = True
+
+
+class _Adam(_Fused):
+    """Adam, and with `kernel` replaced AdamW."""
+
+    kernel = staticmethod(torch._fused_adam_)
+
+    def _kinds(self) -> int:
+        return 3 if self._options["amsgrad"] else 2
+
+    def _move(self) -> None:
+        options = self._options
+        beta1, beta2 = options["betas"]
+        self.kernel(
+            self._parameters,
+            self._gradients,
+            self._state[0],
+            self._state[1],
+            self._state[2] if options["amsgrad"] else [],
+            self._steps,
+            lr=options["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=options["weight_decay"],
+            eps=options["eps"],
+            amsgrad=options["amsgrad"],
+            maximize=False,
+        )
+
+
+class _AdamW(_Adam):
+    """Adam with decoupled weight decay."""
+
+    kernel = staticmethod(torch._fused_adamw_)
+
+
+class _Plain:
+    """A group moved by torch.optim; a dropped member has no gradient, so torch.optim passes it over."""
+
+    def __init__(self, choice: Choice, rows: Sequence[int], network: Network) -> None:
+        self._name = choice.name
+        self._gradients = {m: network.gradients[m] for m in rows}
+        self._parameters = {m: network.parameters[m].detach() for m in rows}
+        for m in rows:
+            self._parameters[m].grad = self._gradients[m]
+        kind: Any = getattr(torch.optim, TORCH_CLASSES[choice.name])
+        self._optimizer = kind(list(self._parameters.values()), **choice.keywords())
+
+    def drop(self, m: int) -> None:
+        """Leave member m where it is from now on."""
+        self._parameters[m].grad = None
+        del self._gradients[m]
+
+    def step(self, loss: Tensor, again: Callable[[], float]) -> None:
+        """Move every member that is left."""
+        if self._name == "lbfgs":
             self._optimizer.step(_from_second(loss, again))
             return
-        if self.name == "sparse_adam":
-            for m, row in enumerate(self._rows):
-                if m not in self._frozen:
-                    row.grad = self._gradients[m].to_sparse()
+        if self._name == "sparse_adam":
+            for m, gradient in self._gradients.items():
+                self._parameters[m].grad = gradient.to_sparse()
         self._optimizer.step()
 
 
-def _build(choices: Sequence[Choice], rows: list[Tensor], like: Tensor) -> torch.optim.Optimizer:
-    name = choices[0].name
-    fast = {"fused": True} if name in _FUSED and like.device.type in ("cpu", "cuda") else {}
-    if name == "lbfgs":
-        return torch.optim.LBFGS(rows, **choices[0].keywords())
-    groups: dict[Choice, list[Tensor]] = {}
-    for choice, row in zip(choices, rows, strict=True):
-        groups.setdefault(choice, []).append(row)
-    parameters = [{"params": members, **choice.keywords()} for choice, members in groups.items()]
-    built = CLASSES[name](parameters, **fast)
-    if name == "adagrad":  # torch.optim reads this one from its constructor alone, not from a group
-        for group in built.param_groups:
-            for row in group["params"]:
-                built.state[row]["sum"].fill_(group["initial_accumulator_value"])
-    return built
+_FUSED: dict[str, type[_Fused]] = {"sgd": _Sgd, "adam": _Adam, "adamw": _AdamW}
 
 
 def _from_second(loss: Tensor, again: Callable[[], float]) -> Callable[[], float]:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fanin.activations import Activation, resolve
 from fanin.engine.buffers import buffer, whole
-from fanin.engine.losses import LOSSES, Loss
+from fanin.engine.losses import LOSSES
 from fanin.engine.network import Affine, Gradients, Layer, Norm
+from fanin.engine.products import Products
 from fanin.recipe import Recipe
 
 BATCHNORM_EPS = 1e-5
@@ -62,43 +63,41 @@ class Passes:
     layer's output and `outputs[l]` the same after dropout; after `backward`, `deltas[l]` is d loss / d z of layer l.
     """
 
-    def __init__(self, layers: Sequence[Layer], recipe: Recipe, batch: int) -> None:
+    def __init__(self, layers: Sequence[Layer], recipe: Recipe, batch: int, products: Sequence[Products]) -> None:
         self.activation: Activation = resolve(recipe.activation)
-        self._loss: Loss = LOSSES[recipe.loss]
         members = layers[0].weight.shape[0]
         like = layers[0].weight
         sizes = [layers[0].weight.shape[2], *(layer.weight.shape[1] for layer in layers)]
+        hidden = sizes[1:-1]
 
-        def buffers(count: int) -> list[Tensor]:
-            return [buffer(like, members, batch, width) for width in sizes[1 : 1 + count]]
+        def buffers(widths: Sequence[int]) -> list[Tensor]:
+            return [buffer(like, members, batch, width) for width in widths]
 
-        hidden = len(layers) - 1
         in_place = self.activation.saved == "output"
         self.inputs = buffer(like, members, batch, sizes[0])
-        self.labels = torch.empty(members, batch, dtype=torch.int64, device=like.device)
-        self.losses = like.new_zeros(members)
-        self.pre = buffers(len(layers))
-        self.post = self.pre[:hidden] if in_place else buffers(hidden)
+        # what the loss works on lies class by class; among the activations it is seen batch by batch, as they are
+        self._loss = LOSSES[recipe.loss](members, sizes[-1], batch, like=like)
+        self.labels, self.losses = self._loss.labels, self._loss.losses
+        self.pre = [*buffers(hidden), self._loss.scores.transpose(1, 2)]
+        self.post = self.pre[:-1] if in_place else buffers(hidden)
         self.masks = buffers(hidden) if recipe.dropout > 0 else []
         self.outputs = buffers(hidden) if recipe.dropout > 0 else self.post
-        self.deltas = buffers(len(layers))
-        self._transposed_deltas = [delta.transpose(1, 2) for delta in self.deltas]
+        self.deltas = [*buffers(hidden), self._loss.deltas.transpose(1, 2)]
         # activations work on whole buffers, padding and all (see engine.buffers)
-        self._flat_pre = [whole(z) for z in self.pre[:hidden]]
+        self._flat_pre = [whole(z) for z in self.pre[:-1]]
         self._flat_post = self._flat_pre if in_place else [whole(h) for h in self.post]
-        self._flat_deltas = [whole(delta) for delta in self.deltas[:hidden]]
+        self._flat_deltas = [whole(delta) for delta in self.deltas[:-1]]
         self._flat_saved = self._flat_post if in_place else self._flat_pre
-        self._log_probabilities = buffer(like, members, batch, sizes[-1])
         normalized = recipe.normalization == "batch"
-        self._norms = [Normalizer(members, batch, h, like=like) for h in sizes[1:-1]] if normalized else []
+        self._norms = [Normalizer(members, batch, h, like=like) for h in hidden] if normalized else []
+        self._products = products
 
     def forward(self, layers: Sequence[Layer], *, dropout: bool, update: bool) -> None:
         """Loss of the batch in training mode; `update` moves batch normalisation's running statistics."""
         below, last = self.inputs, len(layers) - 1
         for i, layer in enumerate(layers):
             z = self.pre[i]
-            torch.bmm(below, layer.transposed, out=z)
-            z.add_(layer.bias)
+            self._products[i].forward(below, layer.weight, layer.bias, z)
             if i == last:
                 break
             if layer.norm is not None:
@@ -107,22 +106,21 @@ class Passes:
             below = self.post[i]
             if dropout:
                 below = torch.mul(below, self.masks[i], out=self.outputs[i])
-        self._loss(self.pre[last], self.labels, self._log_probabilities, self.deltas[last], self.losses)
+        self._loss.compute()
 
     def backward(self, layers: Sequence[Layer], gradients: Sequence[Gradients], *, dropout: bool) -> None:
         """Gradients of each member's own mean loss, from the last layer to the first."""
-        outputs = self.outputs if dropout else self.post
         for i in reversed(range(len(layers))):
             gradient = gradients[i]
-            below = outputs[i - 1] if i else self.inputs
-            torch.bmm(self._transposed_deltas[i], below, out=gradient.weight)
+            self._products[i].by_weight(self.deltas[i], gradient.weight)
             # Normalisation subtracts the mean, so a bias before it has gradient 0, exactly: it is left at 0, where
             # summing would leave rounding noise that adaptive optimisers blow up to full-sized steps.
             if gradient.norm is None:
                 torch.sum(self.deltas[i], 1, keepdim=True, out=gradient.bias)
             if i == 0:
                 break
-            grad = torch.bmm(self.deltas[i], layers[i].weight, out=self.deltas[i - 1])
+            grad = self.deltas[i - 1]
+            self._products[i].by_input(grad)
             if dropout:
                 grad.mul_(self.masks[i - 1])
             self.activation.backward(self._flat_deltas[i - 1], self._flat_saved[i - 1])

@@ -12,6 +12,7 @@ from torch import Tensor
 from fanin.engine.data import Data, Gatherer
 from fanin.engine.network import Gradients, Network
 from fanin.engine.passes import Passes
+from fanin.engine.products import dense
 from fanin.recipe import Recipe
 from fanin.record import LayerSignal
 
@@ -30,7 +31,7 @@ class Probe:
         examples = len(data.train_labels)
         self._rows = min(PROBE_ROWS, max(_FEWEST, examples // _SHARE), examples)
         alone = [layer.member(0) for layer in network.layers]
-        self._passes = Passes(alone, recipe, self._rows)
+        self._passes = Passes(alone, recipe, self._rows, dense(len(alone), "fp32"))
         dtype = network.parameters.dtype
         gather = Gatherer(data.train_inputs, data.train_labels, data.scale, 1, self._rows, dtype=dtype)
         # spread over the whole set: a file sorted by class would else show one class

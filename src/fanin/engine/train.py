@@ -15,6 +15,7 @@ from fanin.engine.ledger import Ledger, Outcome
 from fanin.engine.network import Network, widths
 from fanin.engine.optimizers import Optimizer
 from fanin.engine.passes import Passes
+from fanin.engine.products import LiveColumns, dense
 from fanin.recipe import Trial, check_against
 from fanin.streams import Stream
 
@@ -41,7 +42,12 @@ def train(
     network.initialize(trials)
     layers, gradients = network.layers, network.layer_gradients
     optimizer = Optimizer(trials, network)
-    passes = Passes(layers, recipe, batch)
+    products = dense(len(layers), recipe.precision)
+    columns = data.columns(batch, recipe.hidden[0]) if recipe.hidden else None
+    first = LiveColumns(layers[0].weight, batch, recipe.precision)
+    if columns:
+        products[0] = first
+    passes = Passes(layers, recipe, batch, products)
     gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, batch, dtype=dtype)
     ledger = Ledger(trials, network, optimizer, data)
     dropout = recipe.dropout > 0
@@ -55,9 +61,12 @@ def train(
     for epoch in range(1, recipe.epochs + 1):
         begun = time.perf_counter()
         batches = _batches(trials, epoch, data.train_labels, steps, batch)
+        live = columns.of(batches, members) if columns else None
         costs: list[list[float]] = []
         for step in range(steps):
             gather(batches[step], passes.inputs, passes.labels)
+            if live:
+                first.choose(next(live))
             if dropout:
                 draw_masks(trials, passes.masks, epoch, step)
             passes.forward(layers, dropout=dropout, update=True)
