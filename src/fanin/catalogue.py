@@ -156,6 +156,9 @@ OPTIMIZERS: dict[str, Entry] = {
     ),
 }
 
+# those of which fanin.engine.updates has a step for a whole stack, on a card
+STACKED_OPTIMIZERS = frozenset({"sgd", "adam", "adamw", "rmsprop"})
+
 NORMALIZATIONS: dict[str, Entry] = {
     "none": Entry("no normalisation"),
     "batch": Entry("BatchNorm1d between Linear and activation (Ioffe and Szegedy, 2015): eps 1e-5, momentum 0.1"),

@@ -227,6 +227,15 @@ def _optimizer_problems(optimizer: Choice) -> list[str]:
     return []
 
 
+def optimizer_flags(choice: Choice) -> dict[str, bool]:
+    """What of an optimiser's options changes its operations, and not only its numbers."""
+    options = choice.keywords()
+    flags = {name: value for name, value in options.items() if isinstance(value, bool)}
+    if "momentum" in options:
+        flags["momentum"] = options["momentum"] != 0
+    return flags
+
+
 def _uniform_problems(field: str, choice: Choice) -> list[str]:
     if choice.name == "uniform" and choice["low"] >= choice["high"]:
         return [f"{field}.low: expected low < high; got low = {choice['low']}, high = {choice['high']}"]

@@ -17,11 +17,11 @@ import numpy as np
 from scipy.special import ndtri
 
 WORD = 2**64
-_BLOCK = 4  # 64-bit words per Philox block
+BLOCK = 4  # 64-bit words per Philox block
 
 
 @lru_cache(maxsize=4096)
-def _key(seed: int, purpose: str) -> int:
+def key_of(seed: int, purpose: str) -> int:
     """128-bit Philox key of a seed and a purpose."""
     return int.from_bytes(hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=16).digest(), "little")
 
@@ -31,11 +31,11 @@ class Stream:
 
     def __init__(self, seed: int, purpose: str, *, epoch: int = 0, step: int = 0, layer: int = 0) -> None:
         counter = np.array([0, layer, step, epoch], dtype=np.uint64)
-        self._bits: Any = np.random.Philox(key=_key(seed, purpose), counter=counter)
+        self._bits: Any = np.random.Philox(key=key_of(seed, purpose), counter=counter)
 
     def words(self, count: int) -> np.ndarray:
         """`count` raw 64-bit words. Whole blocks are drawn, so that the next call starts at a block of its own."""
-        drawn = -(-count // _BLOCK) * _BLOCK
+        drawn = -(-count // BLOCK) * BLOCK
         return self._bits.random_raw(drawn)[:count]
 
     def uint16(self, count: int) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_results_do_not_depend_on_order_or_company(tmp_path, digits, study, refe
 
 
 def test_shapes_that_do_not_stack_exactly_are_trained_alone(tmp_path, digits, study, reference, monkeypatch):
-    monkeypatch.setattr("fanin.driver.worker._exact", lambda *_: False)
+    monkeypatch.setattr("fanin.driver.worker.Worker._exact", lambda *_: False)
     log = Log()
     run([study], out=tmp_path, data=digits, jobs=0, watcher=log)
     assert results(tmp_path, study) == reference

@@ -64,9 +64,9 @@ def test_another_optimizer_or_hyperparameter(other: dict[str, Any]) -> None:
 def test_the_unbiased_factor_of_the_running_variance(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = passes.Normalizer.forward
 
-    def wrong(self: Any, z: Tensor, norm: Norm, *, update: bool) -> None:
+    def wrong(self: Any, z: Tensor, norm: Norm, *, update: bool, alive: Tensor | None) -> None:
         before = norm.running_var.clone()
-        forward(self, z, norm, update=update)
+        forward(self, z, norm, update=update, alive=alive)
         if update:
             moved = norm.running_var - 0.9 * before
             norm.running_var.copy_(0.9 * before + moved * 7 / 8)

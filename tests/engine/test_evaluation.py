@@ -74,7 +74,7 @@ def test_scaled_and_raw_pixels_differ_and_agree_where_the_scale_is_one() -> None
 def test_the_chunk_does_not_matter(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial(Recipe(hidden=(7,), batch_size=16, epochs=1), 1)
     usual = train([trial], ["x"], BYTES, dtype=torch.float64)[0].record.epochs[0]
-    monkeypatch.setattr(evaluation, "_CHUNK", chunk)
+    monkeypatch.setattr(evaluation, "_ROWS", chunk)
     other = train([trial], ["x"], BYTES, dtype=torch.float64)[0].record.epochs[0]
     assert other.test_loss == pytest.approx(usual.test_loss, rel=1e-12)
     assert other.test_accuracy == usual.test_accuracy

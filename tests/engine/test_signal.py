@@ -151,7 +151,7 @@ def test_probing_changes_no_bit_of_the_training(
     options = {"name": "lbfgs", "lr": 0.01, "max_iter": 3} if optimizer == "lbfgs" else optimizer
     trial = Trial(Recipe(hidden=(5, 4), batch_size=8, epochs=3, optimizer=options, **variant), 1)
     with_probe = train.train([trial], ["x"], DATA)[0]
-    monkeypatch.setattr(probe.Probe, "measure", lambda self, network, m, epoch: [])
+    monkeypatch.setattr(probe.Probe, "measure", lambda self, layers, epochs: [[] for _ in epochs])
     without = train.train([trial], ["x"], DATA)[0]
     assert without.record.signal == ()
     assert with_probe.state.keys() == without.state.keys()
@@ -167,7 +167,11 @@ def test_measuring_leaves_the_network_untouched() -> None:
     network.initialize(trials)
     network.gradients.fill_(7.0)
     before = [network.state(m) for m in range(3)]
-    signal = probe.Probe(network, recipe, DATA).measure(network, 1, 0)
+    together = probe.Probe(network.layers, recipe, DATA).measure(network.layers, [0, 0, 0])
+    one = [layer.member(1) for layer in network.layers]
+    signal = probe.Probe(one, recipe, DATA).measure(one, [0])[0]
+    for a, b in zip(together[1], signal, strict=True):
+        assert vars(a) == {k: v if v is None else pytest.approx(v, rel=1e-5) for k, v in vars(b).items()}
     for m in range(3):
         assert all(torch.equal(t, before[m][name]) for name, t in network.state(m).items())
     assert torch.equal(network.gradients, torch.full_like(network.gradients, 7.0))

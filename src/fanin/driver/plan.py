@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fanin.recipe import Recipe, Trial
+from fanin.catalogue import STACKED_OPTIMIZERS
+from fanin.recipe import Recipe, Trial, optimizer_flags
 
 # One thread's products run at about this rate, and each tensor operation costs about this much besides: rough figures,
 # good enough to weigh trials against each other for the progress bar and to see which networks are too small to fill
@@ -18,6 +19,8 @@ _SECONDS_PER_LAYER = 5e-5
 # docs/design/engine.md).
 _FILLED = 8.2e7
 _LARGEST_STACK = 8
+# A card's bucket has up to 128 slots; the others wait for those whose trials end early.
+_LARGEST_ON_A_CARD = 256
 
 
 @dataclass
@@ -47,6 +50,7 @@ def cohort_key(recipe: Recipe) -> tuple[object, ...]:
         recipe.normalization,
         recipe.dropout > 0,
         recipe.optimizer.name,
+        tuple(optimizer_flags(recipe.optimizer).items()),
         recipe.loss,
         recipe.precision,
         recipe.batch_size,
@@ -55,25 +59,29 @@ def cohort_key(recipe: Recipe) -> tuple[object, ...]:
     )
 
 
-def plan(trials: Iterable[tuple[Trial, str]], *, features: int, classes: int, workers: int) -> list[Cohort]:
+def plan(
+    trials: Iterable[tuple[Trial, str]], *, features: int, classes: int, workers: int, device: str = "cpu"
+) -> list[Cohort]:
     """Cohorts in the order in which their first trials appear; no stack is so large that a worker would stand idle."""
     groups: dict[tuple[object, ...], list[tuple[Trial, str]]] = {}
     for trial, trial_id in trials:
         groups.setdefault(cohort_key(trial.recipe), []).append((trial, trial_id))
     cohorts = []
     for members in groups.values():
-        size = min(stack_size(members[0][0].recipe, features, classes), -(-len(members) // workers))
+        size = min(stack_size(members[0][0].recipe, features, classes, device), -(-len(members) // workers))
         for start in range(0, len(members), size):
             part = members[start : start + size]
             cohorts.append(Cohort([t for t, _ in part], [i for _, i in part]))
     return cohorts
 
 
-def stack_size(recipe: Recipe, features: int, classes: int) -> int:
-    """Members of a CPU stack: 1 for a network that fills a core alone, more for a small one.
+def stack_size(recipe: Recipe, features: int, classes: int, device: str = "cpu") -> int:
+    """Members of a stack: on a CPU 1 for a network that fills a core alone, more for a small one; on a card many.
 
     LBFGS searches along one network's direction, and products of single examples do not stack exactly: both go alone.
     """
+    if device == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS:
+        return _LARGEST_ON_A_CARD
     if recipe.optimizer.name == "lbfgs" or recipe.batch_size == 1:
         return 1
     layers = len(recipe.hidden) + 1

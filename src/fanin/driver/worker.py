@@ -10,11 +10,11 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache, partial
 from multiprocessing.connection import Connection
 
 import torch
 
+from fanin.catalogue import STACKED_OPTIMIZERS
 from fanin.datasets import Dataset, open_shared
 from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Ready, Setup, Task
 from fanin.engine import matmul
@@ -36,14 +36,15 @@ class Worker:
         self._device = torch.device(setup.device)
         self._dataset: Dataset = open_shared(setup.data)
         self._data = Data.of(self._dataset, self._device)
+        self._stack_exactly: dict[tuple[object, ...], bool] = {}  # asked once for each shape
 
     def train(self, task: Task, say: Callable[[EpochDone], object]) -> Finished:
         """The records of a task's trials, in their order."""
-        matmul.use(task.path)
+        precision = task.trials[0].recipe.precision
+        matmul.use("tf32" if precision == "tf32" else task.path)
         outcomes: list[Outcome] = []
         for trials, ids in self._stacks(task):
-            told = partial(_tell, say, len(trials))
-            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=told)
+            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=lambda n: say(EpochDone(n)))
         unsaved = None
         for trial, outcome in zip(task.trials, outcomes, strict=True):
             if outcome.record.trial_id in task.keep:
@@ -57,9 +58,19 @@ class Worker:
         """The task in one stack if stacked products are exact here, else every trial alone."""
         recipe = task.trials[0].recipe
         sizes = tuple(widths(recipe, self._data.features, self._data.classes))
-        if len(task.trials) == 1 or _exact(task.path, sizes, recipe.batch_size, len(task.trials), self._device):
+        on_a_card = self._device.type == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS
+        if on_a_card or len(task.trials) == 1 or self._exact(task, sizes):
             return [(task.trials, task.ids)]
         return [([trial], [trial_id]) for trial, trial_id in zip(task.trials, task.ids, strict=True)]
+
+    def _exact(self, task: Task, sizes: tuple[int, ...]) -> bool:
+        recipe = task.trials[0].recipe
+        key = (task.path, sizes, recipe.batch_size, len(task.trials), recipe.precision)
+        if key not in self._stack_exactly:
+            self._stack_exactly[key] = matmul.stacks_exactly(
+                sizes, recipe.batch_size, len(task.trials), precision=recipe.precision, device=self._device
+            )
+        return self._stack_exactly[key]
 
     def _save(self, task: Task, trial: Trial, outcome: Outcome) -> None:
         metadata = {
@@ -71,16 +82,6 @@ class Worker:
         }
         path = task.weights / f"{outcome.record.trial_id}.safetensors"
         save_weights(path, trial.recipe, outcome.state, metadata)
-
-
-def _tell(say: Callable[[EpochDone], object], members: int, _: int) -> None:
-    say(EpochDone(members))
-
-
-@cache
-def _exact(path: str, sizes: tuple[int, ...], batch: int, members: int, device: torch.device) -> bool:
-    matmul.use(path)
-    return matmul.stacks_exactly(sizes, batch, members, device=device)
 
 
 def preferred_path(device: torch.device) -> str:

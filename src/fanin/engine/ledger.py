@@ -1,4 +1,4 @@
-"""The ledger of a cohort: who is still training, what every member has shown, and where it diverged."""
+"""The ledger of a stack: whose turn each slot is, what every trial has shown, and where it diverged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from fanin.engine.data import Data
-from fanin.engine.evaluate import evaluate
-from fanin.engine.network import Network
-from fanin.engine.optimizers import Optimizer
-from fanin.engine.passes import Passes
+from fanin.engine.evaluate import Score, evaluate
+from fanin.engine.network import Layer, Network
 from fanin.engine.probe import Probe
-from fanin.recipe import Trial
+from fanin.recipe import Recipe, Trial
 from fanin.record import Divergence, Epoch, LayerSignal, Record
 
 
@@ -29,8 +27,8 @@ class Outcome:
 
 
 @dataclass
-class _Member:
-    """What a member has shown so far; `state` is its end if it diverged."""
+class _Entry:
+    """What a trial has shown so far; `state` is its end if it diverged."""
 
     trial: Trial
     signal: list[LayerSignal]
@@ -41,84 +39,111 @@ class _Member:
 
 
 class Ledger:
-    """Measures every member before training and after each epoch; freezes those that diverge."""
+    """Measures every trial before training and after each epoch.
 
-    def __init__(self, trials: Sequence[Trial], network: Network, optimizer: Optimizer, data: Data) -> None:
-        self._network, self._optimizer, self._data = network, optimizer, data
-        self._probe = Probe(network, trials[0].recipe, data)
-        self._members = [_Member(trial, signal=self._probe.measure(network, m, 0)) for m, trial in enumerate(trials)]
-        self.alive = list(range(len(trials)))
+    together: members are measured as one stack, as a card wants it, or else one by one, as a cache wants it; an
+    empty slot of such a stack is measured too, and forgotten.
+    """
 
-    def freeze_diverged(self, passes: Passes, losses: Sequence[float], epoch: int, step: int) -> bool:
-        """Freeze members whose loss in this step (from 0) is not finite; say whether any member is left."""
-        for m in [m for m in self.alive if not math.isfinite(losses[m])]:
-            self._diverge(m, Divergence(epoch, step + 1, _first_bad_layer(passes, m)))
-        return bool(self.alive)
+    def __init__(self, network: Network, recipe: Recipe, data: Data, *, together: bool) -> None:
+        self._network, self._recipe, self._data = network, recipe, data
+        members = range(len(network.parameters))
+        self._parts = [list(members)] if together else [[m] for m in members]
+        self._probe = Probe(self._layers(self._parts[0]), recipe, data)
+        self._entries: dict[int, _Entry] = {}
 
-    def _diverge(self, m: int, at: Divergence) -> None:
-        self._members[m].divergence = at
-        self._members[m].state = self._network.state(m)  # running statistics go on with the stack
-        self._optimizer.freeze(m)
-        self.alive.remove(m)
+    @property
+    def alive(self) -> list[int]:
+        """Slots whose trial has not diverged."""
+        return [m for m, entry in self._entries.items() if entry.divergence is None]
 
-    def close_epoch(self, epoch: int, costs: Sequence[Sequence[float]], seconds: float) -> None:
-        """Score every living member; `costs` are its losses by step and member, `seconds` the training's of all."""
-        share = seconds / len(self._members)
-        for member in self._members:
-            member.seconds += share
-        for m in list(self.alive):
-            member = self._members[m]
-            signal = self._probe.measure(self._network, m, epoch)
-            found = self._score(m, epoch, math.fsum(step[m] for step in costs) / len(costs), share)
-            member.seconds += found.seconds - share
-            if math.isfinite(found.test_loss) and math.isfinite(found.train_loss or 0):
-                member.epochs.append(found)
-                member.signal += signal
-            else:  # the last step's loss was finite, but not what the step left behind
-                bad = (s.layer for s in signal if not math.isfinite(s.activation_second_moment))
-                self._diverge(m, Divergence(epoch, len(costs), next(bad, None)))
+    def open(self, trials: dict[int, Trial]) -> None:
+        """Begin with these trials in these slots, which must be initialised."""
+        signal = self._signals(list(trials), dict.fromkeys(trials, 0))
+        self._entries |= {m: _Entry(trial, signal[m]) for m, trial in trials.items()}
 
-    def _score(self, m: int, epoch: int, train_cost: float, training_seconds: float) -> Epoch:
-        """Member m's epoch: its cost, and everything else measured now, in evaluation mode."""
+    def epoch(self, m: int) -> int:
+        """The epoch, from 1, that slot m is in."""
+        return len(self._entries[m].epochs) + 1
+
+    def diverge(self, m: int, at: Divergence) -> None:
+        """Slot m's trial ends here; its parameters are taken now."""
+        self._entries[m].divergence = at
+        self._entries[m].state = self._network.state(m)  # running statistics may go on with the stack
+
+    def close_epoch(self, costs: dict[int, float], steps: int, seconds: float) -> list[int]:
+        """Score living slots, whose mean losses are `costs`; those that the epoch's last step ruined diverge.
+
+        seconds: the training's, of all slots together. Returns the slots that diverged.
+        """
+        share = seconds / max(len(self._entries), 1)
+        for entry in self._entries.values():
+            entry.seconds += share
         begun = time.perf_counter()
-        data, recipe = self._data, self._members[m].trial.recipe
-        layers = [layer.member(m) for layer in self._network.layers]
-        test = evaluate(layers, recipe, data.test_inputs, data.test_labels, data.scale, raw=True)
-        train = None
-        if recipe.train_metrics:
-            train = evaluate(layers, recipe, data.train_inputs, data.train_labels, data.scale)
-        return Epoch(
-            epoch=epoch,
-            seconds=training_seconds + time.perf_counter() - begun,
-            train_cost=train_cost,
-            test_loss=test.loss,
-            test_accuracy=test.accuracy,
-            accuracy_on_raw_pixels=test.accuracy_on_raw_pixels,
-            train_loss=train.loss if train else None,
-            train_accuracy=train.accuracy if train else None,
+        signals = self._signals(list(costs), {m: self.epoch(m) for m in costs})
+        tests = self._scores(list(costs), test=True)
+        trains = self._scores(list(costs), test=False) if self._recipe.train_metrics else {}
+        measuring = (time.perf_counter() - begun) / max(len(costs), 1)
+        ruined = []
+        for m, cost in costs.items():
+            entry = self._entries[m]
+            entry.seconds += measuring
+            found = _epoch(self.epoch(m), share + measuring, cost, tests[m], trains.get(m))
+            if math.isfinite(found.test_loss) and math.isfinite(found.train_loss or 0):
+                entry.epochs.append(found)
+                entry.signal += signals[m]
+            else:  # the last step's loss was finite, but not what the step left behind
+                bad = (s.layer for s in signals[m] if not math.isfinite(s.activation_second_moment))
+                self.diverge(m, Divergence(self.epoch(m), steps, next(bad, None)))
+                ruined.append(m)
+        return ruined
+
+    def close(self, m: int, trial_id: str, environment: dict[str, Any]) -> Outcome:
+        """The record and the parameters of slot m's trial; the slot is free for another."""
+        entry = self._entries.pop(m)
+        record = Record(
+            trial_id=trial_id,
+            seed=entry.trial.seed,
+            status="diverged" if entry.divergence else "done",
+            epochs=tuple(entry.epochs),
+            signal=tuple(entry.signal),
+            divergence=entry.divergence,
+            seconds=entry.seconds,
+            environment=environment,
         )
+        return Outcome(record, entry.state or self._network.state(m))
 
-    def outcomes(self, ids: Sequence[str], environment: dict[str, Any]) -> list[Outcome]:
-        """Every member's record and parameters, in the cohort's order."""
-        return [
-            Outcome(_record(member, trial_id, environment), member.state or self._network.state(m))
-            for m, (member, trial_id) in enumerate(zip(self._members, ids, strict=True))
-        ]
+    def _layers(self, part: Sequence[int]) -> list[Layer]:
+        if len(part) == len(self._network.parameters):
+            return self._network.layers
+        return [layer.member(part[0]) for layer in self._network.layers]
+
+    def _signals(self, wanted: Sequence[int], epochs: dict[int, int]) -> dict[int, list[LayerSignal]]:
+        out: dict[int, list[LayerSignal]] = {}
+        for part in self._parts:
+            if not set(part).isdisjoint(wanted):
+                found = self._probe.measure(self._layers(part), [epochs.get(m, 0) for m in part])
+                out |= dict(zip(part, found, strict=True))
+        return out
+
+    def _scores(self, wanted: Sequence[int], *, test: bool) -> dict[int, Score]:
+        data, out = self._data, {}
+        inputs, labels = (data.test_inputs, data.test_labels) if test else (data.train_inputs, data.train_labels)
+        for part in self._parts:
+            if not set(part).isdisjoint(wanted):
+                found = evaluate(self._layers(part), self._recipe, inputs, labels, data.scale, raw=test)
+                out |= dict(zip(part, found, strict=True))
+        return out
 
 
-def _first_bad_layer(passes: Passes, m: int) -> int | None:
-    """The first layer, from 1, with a value that is not finite; None if only the loss itself overflowed."""
-    return next((i + 1 for i, z in enumerate(passes.pre) if not bool(z[m].isfinite().all())), None)
-
-
-def _record(member: _Member, trial_id: str, environment: dict[str, Any]) -> Record:
-    return Record(
-        trial_id=trial_id,
-        seed=member.trial.seed,
-        status="diverged" if member.divergence else "done",
-        epochs=tuple(member.epochs),
-        signal=tuple(member.signal),
-        divergence=member.divergence,
-        seconds=member.seconds,
-        environment=environment,
+def _epoch(epoch: int, seconds: float, cost: float, test: Score, train: Score | None) -> Epoch:
+    return Epoch(
+        epoch=epoch,
+        seconds=seconds,
+        train_cost=cost,
+        test_loss=test.loss,
+        test_accuracy=test.accuracy,
+        accuracy_on_raw_pixels=test.accuracy_on_raw_pixels,
+        train_loss=train.loss if train else None,
+        train_accuracy=train.accuracy if train else None,
     )

@@ -90,15 +90,28 @@ class Network:
     def initialize(self, trials: Sequence[Trial]) -> None:
         """Draw each member's start from its own trial's streams, one member at a time."""
         for m, trial in enumerate(trials):
-            for i, layer in enumerate(self.layers):
-                _, fan_out, fan_in = layer.weight.shape
-                recipe, fans = trial.recipe, {"fan_in": fan_in, "fan_out": fan_out}
-                noise = Stream(trial.seed, "weight", layer=i)
-                layer.weight[m] = initialize(recipe.init, noise, (fan_out, fan_in), **fans)
-                noise = Stream(trial.seed, "bias", layer=i)
-                layer.bias[m, 0] = initialize(recipe.bias_init, noise, (fan_out,), **fans)
-                if layer.norm is not None:
-                    layer.norm.scale[m] = 1
+            self.begin(m, trial)
+
+    def begin(self, m: int, trial: Trial) -> None:
+        """Draw member m's start from the trial's streams."""
+        for i, layer in enumerate(self.layers):
+            _, fan_out, fan_in = layer.weight.shape
+            recipe, fans = trial.recipe, {"fan_in": fan_in, "fan_out": fan_out}
+            noise = Stream(trial.seed, "weight", layer=i)
+            layer.weight[m] = initialize(recipe.init, noise, (fan_out, fan_in), **fans)
+            noise = Stream(trial.seed, "bias", layer=i)
+            layer.bias[m, 0] = initialize(recipe.bias_init, noise, (fan_out,), **fans)
+            if layer.norm is not None:
+                layer.norm.scale[m], layer.norm.shift[m] = 1, 0
+                layer.norm.running_mean[m], layer.norm.running_var[m] = 0, 1
+
+    def reset(self) -> None:
+        """Put every number of every member back to zero, and running variances to one."""
+        self.parameters.zero_()
+        self.gradients.zero_()
+        for norm in (layer.norm for layer in self.layers if layer.norm is not None):
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1)
 
     def state(self, m: int) -> dict[str, Tensor]:
         """Copies of member m's tensors, by names that `engine.export` turns into an nn.Sequential."""

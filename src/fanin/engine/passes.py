@@ -31,15 +31,18 @@ class Normalizer:
         self._unbias = like.new_tensor(batch / max(batch - 1, 1))
         self._share = like.new_tensor(1 / batch)
 
-    def forward(self, z: Tensor, norm: Norm, *, update: bool) -> None:
-        """Replace z (M, B, H) by its normalised, scaled and shifted values; `update` moves the running statistics."""
+    def forward(self, z: Tensor, norm: Norm, *, update: bool, alive: Tensor | None) -> None:
+        """Replace z (M, B, H) by its normalised, scaled and shifted values; `update` moves the running statistics.
+
+        alive (M, 1, 1): members whose running statistics move; None is all.
+        """
         mean, variance = self._mean, self._variance
         torch.mean(z, 1, keepdim=True, out=mean)
         torch.sub(z, mean, out=self.centred)
         torch.mean(torch.mul(self.centred, self.centred, out=z), 1, keepdim=True, out=variance)
         if update:
-            norm.running_mean.lerp_(mean, BATCHNORM_MOMENTUM)
-            norm.running_var.lerp_(torch.mul(variance, self._unbias, out=self._factor), BATCHNORM_MOMENTUM)
+            _move(norm.running_mean, mean, alive)
+            _move(norm.running_var, torch.mul(variance, self._unbias, out=self._factor), alive)
         torch.rsqrt(variance.add_(self._eps), out=self.inverse_std)
         self.centred.mul_(self.inverse_std)
         torch.mul(self.centred, norm.scale, out=z).add_(norm.shift)
@@ -53,6 +56,13 @@ class Normalizer:
         torch.sum(torch.mul(grad, self.centred, out=self._product), 1, keepdim=True, out=gradient.scale)
         torch.mul(self.centred, gradient.scale, out=self._product).add_(gradient.shift).mul_(self._share)
         grad.sub_(self._product).mul_(torch.mul(self.inverse_std, norm.scale, out=self._factor))
+
+
+def _move(running: Tensor, now: Tensor, alive: Tensor | None) -> None:
+    if alive is None:
+        running.lerp_(now, BATCHNORM_MOMENTUM)
+    else:
+        running.copy_(torch.where(alive, running.lerp(now, BATCHNORM_MOMENTUM), running))
 
 
 class Passes:
@@ -92,16 +102,20 @@ class Passes:
         self._norms = [Normalizer(members, batch, h, like=like) for h in hidden] if normalized else []
         self._products = products
 
-    def forward(self, layers: Sequence[Layer], *, dropout: bool, update: bool) -> None:
-        """Loss of the batch in training mode; `update` moves batch normalisation's running statistics."""
+    def forward(self, layers: Sequence[Layer], *, dropout: bool, update: bool, alive: Tensor | None = None) -> None:
+        """Loss of the batch in training mode; `update` moves batch normalisation's running statistics.
+
+        alive (M,): members whose running statistics move; None is all.
+        """
         below, last = self.inputs, len(layers) - 1
+        moving = None if alive is None else alive.view(-1, 1, 1)
         for i, layer in enumerate(layers):
             z = self.pre[i]
             self._products[i].forward(below, layer.weight, layer.bias, z)
             if i == last:
                 break
             if layer.norm is not None:
-                self._norms[i].forward(z, layer.norm, update=update)
+                self._norms[i].forward(z, layer.norm, update=update, alive=moving)
             self.activation.apply(self._flat_pre[i], self._flat_post[i])
             below = self.post[i]
             if dropout:
@@ -127,3 +141,8 @@ class Passes:
             norm, norm_gradient = layers[i - 1].norm, gradients[i - 1].norm
             if norm is not None and norm_gradient is not None:
                 self._norms[i - 1].backward(grad, norm, norm_gradient)
+
+
+def first_bad_layer(passes: Passes, m: int) -> int | None:
+    """The first layer, from 1, with a value that is not finite; None if only the loss itself overflowed."""
+    return next((i + 1 for i, z in enumerate(passes.pre) if not bool(z[m].isfinite().all())), None)

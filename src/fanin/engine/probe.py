@@ -6,11 +6,14 @@ statistics it leaves alone), so that it shows what the next step's gradient woul
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from fanin.engine.data import Data, Gatherer
-from fanin.engine.network import Gradients, Network
+from fanin.engine.network import Gradients, Layer
 from fanin.engine.passes import Passes
 from fanin.engine.products import dense
 from fanin.recipe import Recipe
@@ -25,54 +28,64 @@ _SATURATED = 0.05  # of the steepest slope
 
 
 class Probe:
-    """Measures one member at a time; buffers are made once for a stack."""
+    """Measures stacks shaped as `layers`; buffers are made once."""
 
-    def __init__(self, network: Network, recipe: Recipe, data: Data) -> None:
-        examples = len(data.train_labels)
+    def __init__(self, layers: Sequence[Layer], recipe: Recipe, data: Data) -> None:
+        examples, members = len(data.train_labels), len(layers[0].weight)
         self._rows = min(PROBE_ROWS, max(_FEWEST, examples // _SHARE), examples)
-        alone = [layer.member(0) for layer in network.layers]
-        self._passes = Passes(alone, recipe, self._rows, dense(len(alone), "fp32"))
-        dtype = network.parameters.dtype
-        gather = Gatherer(data.train_inputs, data.train_labels, data.scale, 1, self._rows, dtype=dtype)
+        self._passes = Passes(layers, recipe, self._rows, dense(len(layers), "fp32"))
+        dtype = layers[0].weight.dtype
+        gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, self._rows, dtype=dtype)
         # spread over the whole set: a file sorted by class would else show one class
         index = (torch.arange(self._rows) * examples // self._rows).to(data.train_labels.device)
-        gather(index, self._passes.inputs, self._passes.labels)
-        self._gradients = [Gradients.like(layer) for layer in alone]
+        gather(index.repeat(members), self._passes.inputs, self._passes.labels)
+        self._gradients = [Gradients.like(layer) for layer in layers]
 
-    def measure(self, network: Network, m: int, epoch: int) -> list[LayerSignal]:
-        """Signal through every layer of member m."""
-        layers = [layer.member(m) for layer in network.layers]
+    def measure(self, layers: Sequence[Layer], epochs: Sequence[int]) -> list[list[LayerSignal]]:
+        """Signal through every layer of each member; epochs[m] is the epoch that member m has just finished."""
         passes, last = self._passes, len(layers) - 1
         passes.forward(layers, dropout=False, update=False)
         moments = [_mean_square(h) for h in (*passes.post, passes.pre[last])]
-        shares = [self._shares(i) for i in range(last)] + [(None, None)]
+        shares = [self._shares(i) for i in range(last)]
         passes.backward(layers, self._gradients, dropout=False)
+        # deltas are of the mean loss; times the number of rows they are of each example's own
+        gradients = [_mean_square(delta) * self._rows**2 for delta in passes.deltas]
+        norms = [gradient.weight.double().square().sum((1, 2)).sqrt() for gradient in self._gradients]
+        none = torch.full_like(norms[0], math.nan)
+        by_layer = [
+            torch.stack([moments[i], gradients[i], norms[i], *(shares[i] if i < last else (none, none))])
+            for i in range(last + 1)
+        ]
+        table = torch.stack(by_layer).permute(2, 0, 1).tolist()  # one transfer: member, layer, quantity
         return [
-            LayerSignal(
-                epoch=epoch,
-                layer=i + 1,
-                activation_second_moment=moments[i],
-                # deltas are of the mean loss; times the number of rows they are of each example's own
-                gradient_second_moment=_mean_square(passes.deltas[i]) * self._rows**2,
-                weight_gradient_norm=float(self._gradients[i].weight.double().norm()),
-                dead=shares[i][0],
-                saturated=shares[i][1],
-            )
-            for i in range(len(layers))
+            [self._signal(epoch, i, last, row) for i, row in enumerate(rows)]
+            for epoch, rows in zip(epochs, table, strict=True)
         ]
 
-    def _shares(self, i: int) -> tuple[float, float | None]:
+    def _signal(self, epoch: int, i: int, last: int, row: Sequence[float]) -> LayerSignal:
+        bounded = self._passes.activation.steepest is not None
+        return LayerSignal(
+            epoch=epoch,
+            layer=i + 1,
+            activation_second_moment=row[0],
+            gradient_second_moment=row[1],
+            weight_gradient_norm=row[2],
+            dead=row[3] if i < last else None,
+            saturated=row[4] if i < last and bounded else None,
+        )
+
+    def _shares(self, i: int) -> tuple[Tensor, Tensor]:
         """Dead and saturated shares of hidden layer i, from the derivative at each example and unit."""
         activation = self._passes.activation
         saved = self._passes.post[i] if activation.saved == "output" else self._passes.pre[i]
         slope = torch.ones_like(saved)
         activation.backward(slope, saved)
-        dead = float((slope == 0).all(1).double().mean())
+        dead = (slope == 0).all(1).double().mean(1)
         if activation.steepest is None:
-            return dead, None
-        return dead, float((slope < _SATURATED * activation.steepest).double().mean())
+            return dead, torch.full_like(dead, math.nan)
+        return dead, (slope < _SATURATED * activation.steepest).double().mean((1, 2))
 
 
-def _mean_square(t: Tensor) -> float:
+def _mean_square(t: Tensor) -> Tensor:
     # in double precision: a gradient that has vanished has squares under the smallest float32
-    return float(t.double().square().mean())
+    return t.double().square().mean((1, 2))

@@ -1,4 +1,4 @@
-"""The one training loop: a cohort of trials in, their records and trained parameters out."""
+"""Training: a cohort of trials in, their records and trained parameters out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from fanin.catalogue import STACKED_OPTIMIZERS
+from fanin.engine import resident
+from fanin.engine.bucket import bucket_size
 from fanin.engine.data import Data, Gatherer
 from fanin.engine.environment import environment
 from fanin.engine.ledger import Ledger, Outcome
+from fanin.engine.masks import draw_masks
 from fanin.engine.network import Network, widths
 from fanin.engine.optimizers import Optimizer
-from fanin.engine.passes import Passes
+from fanin.engine.passes import Passes, first_bad_layer
 from fanin.engine.products import LiveColumns, dense
 from fanin.recipe import Trial, check_against
+from fanin.record import Divergence
 from fanin.streams import Stream
 
 
@@ -31,58 +36,90 @@ def train(
 ) -> list[Outcome]:
     """Train a cohort: trials whose recipes differ in numbers only. Each result is that of the trial alone.
 
-    `on_epoch(epoch)` is called after each epoch. A member whose loss is not finite is frozen and recorded as diverged;
-    its neighbours go on untouched.
+    On a card, trials whose optimiser has a step for whole stacks go through a resident bucket (engine.resident); all
+    others, and all on other devices, through the loop below. `on_epoch(members)` is called whenever so many members
+    have finished one more epoch. A member whose loss is not finite is frozen and recorded as diverged; its neighbours
+    go on untouched.
     """
-    recipe, members, batch = trials[0].recipe, len(trials), trials[0].recipe.batch_size
+    recipe, device = trials[0].recipe, torch.device(device)
     check_against(recipe, examples=len(data.train_labels), classes=data.classes)
-    steps = len(data.train_labels) // batch
-    sizes = widths(recipe, data.features, data.classes)
-    network = Network(recipe, sizes, members, dtype=dtype, device=torch.device(device))
-    network.initialize(trials)
-    layers, gradients = network.layers, network.layer_gradients
-    optimizer = Optimizer(trials, network)
-    products = dense(len(layers), recipe.precision)
-    columns = data.columns(batch, recipe.hidden[0]) if recipe.hidden else None
-    first = LiveColumns(layers[0].weight, batch, recipe.precision)
-    if columns:
-        products[0] = first
-    passes = Passes(layers, recipe, batch, products)
-    gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, batch, dtype=dtype)
-    ledger = Ledger(trials, network, optimizer, data)
-    dropout = recipe.dropout > 0
+    if device.type == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS:
+        slots = bucket_size(recipe, data, len(trials), device=device)
+        return resident.train(trials, ids, data, slots=slots, device=device, dtype=dtype, on_epoch=on_epoch)
+    return _Loop(trials, data, device=device, dtype=dtype).run(ids, on_epoch)
 
-    def again() -> float:
-        """Loss and gradients of the same batch at the parameters as they are now (LBFGS asks for them)."""
-        passes.forward(layers, dropout=dropout, update=True)
-        passes.backward(layers, gradients, dropout=dropout)
-        return float(passes.losses[0])
 
-    for epoch in range(1, recipe.epochs + 1):
-        begun = time.perf_counter()
-        batches = _batches(trials, epoch, data.train_labels, steps, batch)
-        live = columns.of(batches, members) if columns else None
-        costs: list[list[float]] = []
-        for step in range(steps):
-            gather(batches[step], passes.inputs, passes.labels)
-            if live:
-                first.choose(next(live))
-            if dropout:
-                draw_masks(trials, passes.masks, epoch, step)
-            passes.forward(layers, dropout=dropout, update=True)
-            costs.append(passes.losses.tolist())
-            if not all(map(math.isfinite, costs[step])) and not ledger.freeze_diverged(
-                passes, costs[step], epoch, step
-            ):
+class _Loop:
+    """The loop that looks at every step: a stack of M members, one member a trial, from their start to their end."""
+
+    def __init__(self, trials: Sequence[Trial], data: Data, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._trials, self._data, self._device, self._recipe = trials, data, device, trials[0].recipe
+        recipe, members, batch = self._recipe, len(trials), self._recipe.batch_size
+        self._steps = len(data.train_labels) // batch
+        sizes = widths(recipe, data.features, data.classes)
+        self._network = Network(recipe, sizes, members, dtype=dtype, device=device)
+        self._network.initialize(trials)
+        self._optimizer = Optimizer(trials, self._network)
+        products = dense(len(sizes) - 1, recipe.precision)
+        self._columns = data.columns(batch, recipe.hidden[0]) if recipe.hidden else None
+        if self._columns:
+            products[0] = self._first = LiveColumns(self._network.layers[0].weight, batch, recipe.precision)
+        self._passes = Passes(self._network.layers, recipe, batch, products)
+        self._gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, batch, dtype=dtype)
+        self._ledger = Ledger(self._network, recipe, data, together=False)
+        self._dropout = recipe.dropout > 0
+
+    def run(self, ids: Sequence[str], on_epoch: Callable[[int], object] | None) -> list[Outcome]:
+        """Train to the end; outcomes in the trials' order."""
+        ledger = self._ledger
+        ledger.open(dict(enumerate(self._trials)))
+        for epoch in range(1, self._recipe.epochs + 1):
+            begun = time.perf_counter()
+            costs = self._epoch(epoch)
+            seconds = time.perf_counter() - begun
+            means = {m: math.fsum(step[m] for step in costs) / len(costs) for m in ledger.alive}
+            for m in ledger.close_epoch(means, len(costs), seconds):
+                self._optimizer.freeze(m)
+            if not ledger.alive:
                 break
-            passes.backward(layers, gradients, dropout=dropout)
-            optimizer.step(passes.losses, again)
-        ledger.close_epoch(epoch, costs, time.perf_counter() - begun)
-        if not ledger.alive:
-            break
-        if on_epoch is not None:
-            on_epoch(epoch)
-    return ledger.outcomes(ids, environment(torch.device(device), members=members))
+            if on_epoch is not None:
+                on_epoch(len(self._trials))
+        runs_on = environment(self._device, members=len(self._trials))
+        return [ledger.close(m, trial_id, runs_on) for m, trial_id in enumerate(ids)]
+
+    def _epoch(self, epoch: int) -> list[list[float]]:
+        """The losses of an epoch's steps, by member; it ends with the last member's life."""
+        passes, layers, gradients = self._passes, self._network.layers, self._network.layer_gradients
+        batches = _batches(self._trials, epoch, self._data.train_labels, self._steps, self._recipe.batch_size)
+        live = self._columns.of(batches, len(self._trials)) if self._columns else None
+        costs: list[list[float]] = []
+        for step in range(self._steps):
+            self._gather(batches[step], passes.inputs, passes.labels)
+            if live is not None:
+                self._first.choose(next(live))
+            if self._dropout:
+                draw_masks(self._trials, passes.masks, epoch, step)
+            passes.forward(layers, dropout=self._dropout, update=True)
+            costs.append(passes.losses.tolist())
+            if not all(map(math.isfinite, costs[step])) and not self._freeze_diverged(costs[step], epoch, step):
+                break
+            passes.backward(layers, gradients, dropout=self._dropout)
+            self._optimizer.step(passes.losses, self._again)
+        return costs
+
+    def _again(self) -> float:
+        """Loss and gradients of the same batch at the parameters as they are now (LBFGS asks for them)."""
+        layers, gradients = self._network.layers, self._network.layer_gradients
+        self._passes.forward(layers, dropout=self._dropout, update=True)
+        self._passes.backward(layers, gradients, dropout=self._dropout)
+        return float(self._passes.losses[0])
+
+    def _freeze_diverged(self, losses: Sequence[float], epoch: int, step: int) -> bool:
+        """Freeze members whose loss in this step (from 0) is not finite; say whether any member is left."""
+        for m in [m for m in self._ledger.alive if not math.isfinite(losses[m])]:
+            self._ledger.diverge(m, Divergence(epoch, step + 1, first_bad_layer(self._passes, m)))
+            self._optimizer.freeze(m)
+        return bool(self._ledger.alive)
 
 
 def _batches(trials: Sequence[Trial], epoch: int, labels: Tensor, steps: int, batch: int) -> Tensor:
@@ -90,18 +127,3 @@ def _batches(trials: Sequence[Trial], epoch: int, labels: Tensor, steps: int, ba
     orders = [torch.from_numpy(Stream(t.seed, "order", epoch=epoch).permutation(len(labels))) for t in trials]
     kept = torch.stack([order[: steps * batch] for order in orders])
     return kept.view(len(trials), steps, batch).transpose(0, 1).reshape(steps, -1).to(labels.device)
-
-
-def draw_masks(trials: Sequence[Trial], masks: Sequence[Tensor], epoch: int, step: int) -> None:
-    """Fill `masks` with 0 (with probability p) and 1 / (1 - p); p is rounded to a multiple of 2^-16.
-
-    Noise u is keyed by seed, epoch, step and layer, and an activation is dropped where u < p: of two arms with equal
-    seeds, the one with the larger p drops what the other drops, and more.
-    """
-    for m, trial in enumerate(trials):
-        cut = min(round(trial.recipe.dropout * 2**16), 2**16 - 1)
-        keep = 2**16 / (2**16 - cut)
-        for i, mask in enumerate(masks):
-            noise = Stream(trial.seed, "dropout", epoch=epoch, step=step, layer=i).uint16(mask[m].numel())
-            kept = torch.from_numpy(noise >= cut).view(mask[m].shape)
-            mask[m].copy_(kept).mul_(keep)
