@@ -172,7 +172,7 @@ LOSSES: dict[str, Entry] = {
 PRECISIONS: dict[str, Entry] = {
     "fp32": Entry("everything in float32"),
     "tf32": Entry("products of TensorFloat-32 operands (10 bits of mantissa); CUDA cards since Ampere only"),
-    "bf16": Entry("products of bfloat16 operands (7 bits), but the last layer's; weights and the rest stay float32"),
+    "bf16": Entry("products of bfloat16 operands (7 bits of mantissa); weights and all else stay float32"),
 }
 
 TABLES: dict[str, dict[str, Entry]] = {

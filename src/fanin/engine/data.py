@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fanin.datasets import Dataset
-from fanin.engine.columns import ColumnMap, might_pay
+from fanin.engine.sparse import SparseInputs, might_pay, pays
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,30 @@ class Data:
     def of(cls, dataset: Dataset, device: torch.device) -> Data:
         """The data set on `device`; on the CPU its memory is shared, not copied."""
         parts = (dataset.train.inputs, dataset.train.labels, dataset.test.inputs, dataset.test.labels)
-        return cls(*(torch.from_numpy(p).to(device) for p in parts), scale=dataset.scale, classes=dataset.n_classes)
+        return cls(*(_shared(p).to(device) for p in parts), scale=dataset.scale, classes=dataset.n_classes)
 
     @property
     def features(self) -> int:
         """Width of a row."""
         return self.train_inputs.shape[1]
 
-    def columns(self, batch: int, width: int) -> ColumnMap | None:
-        """Where training inputs are not zero, if a first layer of `width` units gains by leaving empty columns out."""
-        if might_pay(self.train_inputs, batch, width) and self._column_map.pays(batch, width):
-            return self._column_map
+    def sparse(self, batch: int, width: int) -> SparseInputs | None:
+        """Training inputs in sparse form, if a first layer of `width` units gains by it."""
+        if might_pay(self.train_inputs, batch, width) and pays(self._sparse, self.features, batch, width):
+            return self._sparse
         return None
 
     @cached_property
-    def _column_map(self) -> ColumnMap:
-        return ColumnMap(self.train_inputs)
+    def _sparse(self) -> SparseInputs:
+        return SparseInputs(self.train_inputs, self.scale)
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """The array's own memory as a tensor."""
+    with warnings.catch_warnings():
+        # a user's file is mapped read-only, of which torch warns; nothing here writes to data
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class Gatherer:
@@ -57,10 +67,13 @@ class Gatherer:
         self._rows = inputs.new_empty(members * batch, inputs.shape[1])
         self._stacked = self._rows.view(members, batch, -1)
 
-    def __call__(self, index: Tensor, inputs: Tensor, labels: Tensor) -> None:
-        """inputs (M, B, D) = stored rows `index` (M * B,) * scale; labels (M, B) = their labels."""
+    def inputs(self, index: Tensor, out: Tensor) -> None:
+        """out (M, B, D) = stored rows `index` (M * B,) * scale."""
         torch.index_select(self._inputs, 0, index, out=self._rows)
-        inputs.copy_(self._stacked)
+        out.copy_(self._stacked)
         if self._scale is not None:
-            inputs.mul_(self._scale)
-        torch.index_select(self._labels, 0, index, out=labels.view(-1))
+            out.mul_(self._scale)
+
+    def labels(self, index: Tensor, out: Tensor) -> None:
+        """out (M, B) = labels of the rows `index` (M * B,)."""
+        torch.index_select(self._labels, 0, index, out=out.view(-1))

@@ -2,7 +2,7 @@
 
 Member m's parameters are one contiguous row, so that one optimiser call moves all of them; every tensor in it starts
 and ends on whole vector registers (see engine.buffers). The first hidden layer's weight lies there input by input, so
-that the inputs a batch needs can be picked out as rows (see engine.products).
+that what belongs to one input can be read as a row (see engine.sparse).
 """
 
 from __future__ import annotations

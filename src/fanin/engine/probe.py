@@ -38,7 +38,8 @@ class Probe:
         gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, self._rows, dtype=dtype)
         # spread over the whole set: a file sorted by class would else show one class
         index = (torch.arange(self._rows) * examples // self._rows).to(data.train_labels.device)
-        gather(index.repeat(members), self._passes.inputs, self._passes.labels)
+        gather.inputs(index.repeat(members), self._passes.inputs)
+        gather.labels(index.repeat(members), self._passes.labels)
         self._gradients = [Gradients.like(layer) for layer in layers]
 
     def measure(self, layers: Sequence[Layer], epochs: Sequence[int]) -> list[list[LayerSignal]]:
@@ -50,7 +51,7 @@ class Probe:
         passes.backward(layers, self._gradients, dropout=False)
         # deltas are of the mean loss; times the number of rows they are of each example's own
         gradients = [_mean_square(delta) * self._rows**2 for delta in passes.deltas]
-        norms = [gradient.weight.double().square().sum((1, 2)).sqrt() for gradient in self._gradients]
+        norms = [torch.linalg.vector_norm(g.weight, dim=(1, 2), dtype=torch.float64) for g in self._gradients]
         none = torch.full_like(norms[0], math.nan)
         by_layer = [
             torch.stack([moments[i], gradients[i], norms[i], *(shares[i] if i < last else (none, none))])

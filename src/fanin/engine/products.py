@@ -1,8 +1,8 @@
 """The three matrix products of a layer: forward, gradient by the weight, gradient by the input.
 
 An `Arithmetic` says in which precision a product is computed: `Exact`, in the tensors' own, or `Half`. A layer's
-`Products` say what is multiplied: whole matrices (`Dense`), or only the input columns in which a batch has anything at
-all (`LiveColumns`). They keep what a forward has read until its gradients are computed.
+`Products` say what is multiplied: whole matrices (`Dense`), or a batch's entries that are not zero
+(`SparseFirstLayer`). They keep what a forward has read until its gradients are computed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fanin.engine.buffers import buffer, pitch
-from fanin.engine.columns import Columns
+from fanin.engine.buffers import buffer
+from fanin.engine.sparse import SparseBatch
 
 
 class Arithmetic(Protocol):
@@ -22,9 +22,6 @@ class Arithmetic(Protocol):
 
     def operand(self, role: str, t: Tensor) -> Tensor:
         """t as a product reads it; valid until the next call with this role."""
-
-    def result(self, like: Tensor) -> Tensor:
-        """Where torch can write a product of two operands shaped as `like`: `like` itself or a buffer."""
 
     def multiply(self, a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
         """out (M, i, j) = a (M, i, k) @ b (M, k, j) + bias, for two operands."""
@@ -36,10 +33,6 @@ class Exact:
     def operand(self, role: str, t: Tensor) -> Tensor:
         """t itself."""
         return t
-
-    def result(self, like: Tensor) -> Tensor:
-        """`like` itself."""
-        return like
 
     def multiply(self, a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
         """out = a @ b + bias."""
@@ -61,13 +54,9 @@ class Half:
         """t rounded."""
         return self._room(role, t).copy_(t)
 
-    def result(self, like: Tensor) -> Tensor:
-        """A bfloat16 buffer."""
-        return self._room("result", like)
-
     def multiply(self, a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
         """out = a @ b + bias; the sum is not rounded."""
-        rounded = self.result(out)
+        rounded = self._room("result", out)
         torch.bmm(a, b, out=rounded)
         if bias is None:
             out.copy_(rounded)
@@ -155,66 +144,26 @@ def dense(layers: int, precision: str) -> list[Products]:
     return [*products[: layers - 1], ClassesFirst(Exact())]
 
 
-class LiveColumns:
-    """The first layer's products without the input columns that are zero in the whole batch; never one by the input.
+class SparseFirstLayer:
+    """The first hidden layer's products with sparse batches, each member's with its own; never one by the input."""
 
-    Each member has its own columns, so it is multiplied alone. What is left out are exact zeros: only the order of the
-    sums differs from the dense products, and that by the batch alone, not by the stack.
-    """
+    def __init__(self) -> None:
+        self._batches: Sequence[SparseBatch] = ()
 
-    def __init__(self, weight: Tensor, batch: int, precision: str) -> None:
-        members, fan_out, fan_in = weight.shape
-        make = arithmetic(precision)
-        self._arithmetic = [make() for _ in range(members)]
-        self._batch, self._fan_out = batch, fan_out
-        self._inputs = weight.new_empty(members, pitch(batch * fan_in))
-        self._weight = weight.new_empty(pitch(fan_in * fan_out))
-        rounded = self._arithmetic[0].result(weight[:1])
-        self._gradient = rounded.new_zeros(pitch((fan_in + 1) * fan_out))  # its first row stays zero
-        self._operands = [torch.empty(0)] * members
-        self._sized: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
-        self._columns: Sequence[Columns] = ()
-
-    def choose(self, columns: Sequence[Columns]) -> None:
-        """The live columns of each member's next batch."""
-        self._columns = columns
+    def choose(self, batches: Sequence[SparseBatch]) -> None:
+        """The members' next batches."""
+        self._batches = batches
 
     def forward(self, inputs: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
-        """out = inputs @ weight^T + bias."""
-        for m, columns in enumerate(self._columns):
-            chosen, rows, _, _ = self._views(m, len(columns.live))
-            torch.index_select(inputs[m], 1, columns.live, out=chosen[0])
-            torch.index_select(weight[m].T, 0, columns.live, out=rows[0])
-            arithmetic = self._arithmetic[m]
-            self._operands[m] = arithmetic.operand("inputs", chosen)
-            rows = arithmetic.operand("weight", rows)
-            arithmetic.multiply(self._operands[m], rows, out[m : m + 1], bias[m : m + 1])
+        """out = batch @ weight^T + bias, whatever the dense `inputs` are."""
+        for m, batch in enumerate(self._batches):
+            torch.add(batch.inputs.times(weight[m].T), bias[m], out=out[m])
 
     def by_weight(self, delta: Tensor, out: Tensor) -> None:
-        """out = delta^T @ inputs: zero in the columns that were left out."""
-        for m, columns in enumerate(self._columns):
-            _, _, gradient, padded = self._views(m, len(columns.live))
-            arithmetic = self._arithmetic[m]
-            each = arithmetic.operand("delta", delta[m : m + 1])
-            torch.bmm(self._operands[m].transpose(1, 2), each, out=gradient)
-            rounded = arithmetic.result(out[m : m + 1])
-            torch.index_select(padded, 0, columns.place, out=rounded[0].T)
-            if rounded.dtype != out.dtype:
-                out[m].copy_(rounded[0])
+        """out = delta^T @ batch."""
+        for m, batch in enumerate(self._batches):
+            out[m].T.copy_(batch.transposed.times(delta[m]))
 
     def by_input(self, out: Tensor) -> None:
         """Nothing lies below the first layer."""
         raise NotImplementedError
-
-    def _views(self, m: int, live: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Member m's inputs (1, B, live), weight's rows and gradient (1, live, out), gradient behind a row of zeros."""
-        key = (m, live)
-        if key not in self._sized:
-            width = self._fan_out
-            self._sized[key] = (
-                self._inputs[m, : self._batch * live].view(1, self._batch, live),
-                self._weight[: live * width].view(1, live, width),
-                self._gradient[width : (live + 1) * width].view(1, live, width),
-                self._gradient[: (live + 1) * width].view(live + 1, width),
-            )
-        return self._sized[key]

@@ -98,7 +98,8 @@ class Bucket:
         """One step of all slots, on the device from end to end."""
         passes, network, dropout = self._passes, self.network, self._masks is not None
         torch.index_select(self._order, 1, self._step, out=self._index)
-        self._gather(self._index.view(-1), passes.inputs, passes.labels)
+        self._gather.inputs(self._index.view(-1), passes.inputs)
+        self._gather.labels(self._index.view(-1), passes.labels)
         if self._masks is not None:
             self._masks.draw(self._epochs, self._step)
         passes.forward(network.layers, dropout=dropout, update=True, alive=self._alive)
@@ -115,7 +116,8 @@ class Bucket:
         passes = Passes(layers, recipe, batch, dense(len(layers), recipe.precision))
         data = self._data
         gather = Gatherer(data.train_inputs, data.train_labels, data.scale, 1, batch, dtype=dtype)
-        gather(self._order[m, step], passes.inputs, passes.labels)
+        gather.inputs(self._order[m, step], passes.inputs)
+        gather.labels(self._order[m, step], passes.labels)
         if self._masks is not None:
             draw_masks([self._trials[m]], passes.masks, epoch, step)
         passes.forward(layers, dropout=self._masks is not None, update=False)

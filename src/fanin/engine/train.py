@@ -19,7 +19,7 @@ from fanin.engine.masks import draw_masks
 from fanin.engine.network import Network, widths
 from fanin.engine.optimizers import Optimizer
 from fanin.engine.passes import Passes, first_bad_layer
-from fanin.engine.products import LiveColumns, dense
+from fanin.engine.products import SparseFirstLayer, dense
 from fanin.recipe import Trial, check_against
 from fanin.record import Divergence
 from fanin.streams import Stream
@@ -54,6 +54,7 @@ class _Loop:
 
     def __init__(self, trials: Sequence[Trial], data: Data, *, device: torch.device, dtype: torch.dtype) -> None:
         self._trials, self._data, self._device, self._recipe = trials, data, device, trials[0].recipe
+        self._dtype = dtype
         recipe, members, batch = self._recipe, len(trials), self._recipe.batch_size
         self._steps = len(data.train_labels) // batch
         sizes = widths(recipe, data.features, data.classes)
@@ -61,9 +62,9 @@ class _Loop:
         self._network.initialize(trials)
         self._optimizer = Optimizer(trials, self._network)
         products = dense(len(sizes) - 1, recipe.precision)
-        self._columns = data.columns(batch, recipe.hidden[0]) if recipe.hidden else None
-        if self._columns:
-            products[0] = self._first = LiveColumns(self._network.layers[0].weight, batch, recipe.precision)
+        self._sparse = data.sparse(batch, recipe.hidden[0]) if recipe.hidden else None
+        if self._sparse:
+            products[0] = self._first = SparseFirstLayer()
         self._passes = Passes(self._network.layers, recipe, batch, products)
         self._gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, batch, dtype=dtype)
         self._ledger = Ledger(self._network, recipe, data, together=False)
@@ -91,12 +92,14 @@ class _Loop:
         """The losses of an epoch's steps, by member; it ends with the last member's life."""
         passes, layers, gradients = self._passes, self._network.layers, self._network.layer_gradients
         batches = _batches(self._trials, epoch, self._data.train_labels, self._steps, self._recipe.batch_size)
-        live = self._columns.of(batches, len(self._trials)) if self._columns else None
+        sparse = self._sparse.batches(batches, len(self._trials), self._dtype) if self._sparse else None
         costs: list[list[float]] = []
         for step in range(self._steps):
-            self._gather(batches[step], passes.inputs, passes.labels)
-            if live is not None:
-                self._first.choose(next(live))
+            self._gather.labels(batches[step], passes.labels)
+            if sparse is None:
+                self._gather.inputs(batches[step], passes.inputs)
+            else:
+                self._first.choose(next(sparse))
             if self._dropout:
                 draw_masks(self._trials, passes.masks, epoch, step)
             passes.forward(layers, dropout=self._dropout, update=True)
