@@ -5,10 +5,11 @@ Names are loaded when they are first used, so that `import fanin` and `fanin --h
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as typing's, which takes longer to load than all the rest of `import fanin`
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from fanin.bundle import find
     from fanin.datasets import Dataset, load
     from fanin.driver import Run, run
@@ -55,6 +56,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fanin' has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(f"fanin.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanin.datasets import Dataset, Split, load
+from fanin.datasets import Dataset, Split, digits, load
 from fanin.datasets.arrays import check_values, held_out
 from fanin.datasets.assemble import Examples, assemble
 from fanin.errors import DataError
@@ -172,3 +174,15 @@ def test_digits_are_pinned():
     everyone = np.bincount(data.train.labels) + np.bincount(data.test.labels)
     assert np.abs(np.bincount(data.test.labels) - everyone / 5).max() < 1
     assert data.fingerprint == "a493de7c89f218f6"
+
+
+def test_digits_do_not_load_scikit_learn():
+    """It takes longer to load than the smallest study to run."""
+    code = "import sys; from fanin.datasets import load; load('digits'); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setattr(digits, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match="pip install scikit-learn"):
+        load("digits")

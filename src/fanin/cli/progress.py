@@ -24,22 +24,27 @@ from fanin.record import Record
 from fanin.study import Study
 
 
-def make_watcher(console: Console, show: Callable[[Study], None]) -> Lines:
-    """A Bar on a terminal, Lines elsewhere; `show` is called with each study that is complete."""
-    return Bar(console, show) if console.is_terminal else Lines(console, show)
+def make_watcher(console: Console, show: Callable[[Study], None], prepare: Callable[[], None]) -> Lines:
+    """A Bar on a terminal, Lines elsewhere.
+
+    `show` is called with each study that is complete, `prepare` while workers start, if there is anything to run.
+    """
+    return (Bar if console.is_terminal else Lines)(console, show, prepare)
 
 
 class Lines(Watcher):
     """A line per event that matters, and one every tenth of the work."""
 
-    def __init__(self, console: Console, show: Callable[[Study], None]) -> None:
-        self._console, self._show = console, show
+    def __init__(self, console: Console, show: Callable[[Study], None], prepare: Callable[[], None]) -> None:
+        self._console, self._show, self._prepare = console, show, prepare
         self._work, self._done, self._tenth = 0.0, 0.0, 0
         self._start = time.monotonic()
 
     def planned(self, work: float, trials: int, known: int) -> None:  # noqa: D102 - see Watcher
         self._work = work
         self._console.print(_plan_words(trials, known), highlight=False)
+        if trials:
+            self._prepare()
 
     def advanced(self, work: float) -> None:  # noqa: D102 - see Watcher
         self._done += work
@@ -65,8 +70,8 @@ class Lines(Watcher):
 class Bar(Lines):
     """One bar over all trials with the time left; finished studies are printed above it."""
 
-    def __init__(self, console: Console, show: Callable[[Study], None]) -> None:
-        super().__init__(console, show)
+    def __init__(self, console: Console, show: Callable[[Study], None], prepare: Callable[[], None]) -> None:
+        super().__init__(console, show, prepare)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -86,6 +91,7 @@ class Bar(Lines):
         self._progress.console.print(_plan_words(trials, known), highlight=False)
         if trials:
             self._task = self._progress.add_task(self._words(), total=work)
+            self._prepare()
 
     def _words(self) -> str:
         return f"{self._recorded}/{self._trials} trials"

@@ -71,6 +71,13 @@ def summaries(folder: Path) -> list[StudySummary]:
         return [summarize(stored, store.records(stored.study)) for stored in store.studies()]
 
 
+def prepare() -> None:
+    """Load what tables and the page need, so that it need not be waited for when the results are there."""
+    from fanin.report import summary, table, vega  # noqa: F401 - loading them is the point
+
+    vega.start()
+
+
 def print_json(found: Sequence[StudySummary]) -> None:
     """The summaries as one JSON document on standard output."""
     import json

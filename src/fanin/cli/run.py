@@ -68,6 +68,7 @@ def run(
         Print the results as JSON on standard output, and nothing else there.
     """
     from fanin.cli.progress import make_watcher, stderr  # `--help` stays fast
+    from fanin.cli.results import prepare
     from fanin.driver import run as drive
 
     chosen = _chosen(studies, set_ or [], vary or [], seeds)
@@ -77,7 +78,7 @@ def run(
     if dry_run:
         return _dry_run(chosen, dataset, folder)
     shown = _Shown(folder)
-    with make_watcher(quiet, lambda study: None if json else shown(study)) as watcher:
+    with make_watcher(quiet, lambda study: None if json else shown(study), prepare) as watcher:
         try:
             done = drive(
                 chosen,

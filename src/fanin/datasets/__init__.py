@@ -24,6 +24,7 @@ DATASETS: dict[str, str] = {
     "FILE.npz": "arrays x_train, y_train, x_test, y_test; or X, y; or inputs, labels",
     "FILE.csv": "one example a line (.csv, .tsv, .gz); labels in column label/target/class/y, else last",
     "IMAGES,LABELS": "two IDX files, gzip or not, with a comma between",
+    "ARRAYS/": "a folder of x_train.npy, y_train.npy, x_test.npy, y_test.npy; mapped, so it may be larger than memory",
     "FOLDER": "IDX files *-images-idx3-ubyte and *-labels-idx1-ubyte, or pictures [train|test]/<class>/*.png",
     "MODULE:ATTR": "arrays, a function returning them, or a torch data set, from Python code (which is run)",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,14 @@ from fanin.errors import DataError
 
 Array = NDArray[Any]
 HOLD_OUT_EVERY = 5  # one example in five, 20 %
+_CHUNK = 2**24
+
+
+def chunks(array: Array) -> Iterator[tuple[int, Array]]:
+    """`(row, rows)`, each about 16 MB from `row` on: what reads all of an array takes memory for so much at a time."""
+    rows = max(1, _CHUNK * len(array) // max(1, array.nbytes))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +110,8 @@ class Dataset:
         head = [[a.dtype.name, list(a.shape)] for a in parts]
         digest = hashlib.sha256(json.dumps([head, self.scale.hex(), self.n_classes]).encode())
         for array in parts:  # little-endian on every machine, so that the digits travel
-            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+            for _, rows in chunks(array):
+                digest.update(np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<")).data)
         return digest.hexdigest()[:16]
 
 
@@ -136,8 +146,7 @@ def as_rows(given: Array, where: str) -> tuple[Array, tuple[int, int] | None]:
     rows = array.reshape(len(array), -1)
     if rows.dtype != np.uint8:
         with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, which check_finite names
-            rows = rows.astype(np.float32)
-        check_finite(rows, where)
+            rows = rows.astype(np.float32, copy=False)
     return np.ascontiguousarray(rows), _image_shape(array.shape)
 
 
@@ -153,17 +162,35 @@ def check_finite(rows: Array, where: str) -> None:
     """Refuse NaN and infinity: how many there are, and the first one's row and column."""
     if rows.dtype.kind != "f":
         return
-    with np.errstate(invalid="ignore"):  # inf - inf
-        total = float(np.sum(rows, dtype=np.float64))
-    if math.isfinite(total):
-        return  # a finite sum has only finite terms: one quick pass, no mask the size of the data
-    bad = ~np.isfinite(rows)
-    row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-    raise DataError(
-        f"{where}: expected finite numbers, given {int(bad.sum())} NaN, infinite or beyond float32; "
-        "the first is "
-        f"{rows[row, column]} in row {row}, column {column} (from 0); drop or fill those examples"
-    )
+    count, first = 0, ""
+    for start, part in chunks(rows):
+        with np.errstate(invalid="ignore"):  # inf - inf
+            total = float(np.sum(part, dtype=np.float64))
+        if math.isfinite(total):
+            continue  # a finite sum has only finite terms: one quick pass, and no mask
+        bad = ~np.isfinite(part)
+        count += int(bad.sum())
+        row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+        first = first or f"{part[row, column]} in row {start + row}, column {column} (from 0)"
+    if count:
+        raise DataError(
+            f"{where}: expected finite numbers, given {count} NaN, infinite or beyond float32; "
+            f"the first is {first}; drop or fill those examples"
+        )
+
+
+def first_row(array: Array, wrong: Callable[[Array], Array]) -> int | None:
+    """The row of the first entry of a vector that is `wrong`."""
+    for start, part in chunks(array):
+        bad = wrong(part)
+        if bad.any():
+            return start + int(bad.argmax())
+    return None
+
+
+def distinct(labels: Array) -> Array:
+    """The different values in a vector, in order."""
+    return np.unique(np.concatenate([np.unique(part) for _, part in chunks(labels)]))
 
 
 def as_indices(given: Array, where: str) -> Array:
@@ -185,9 +212,8 @@ def as_indices(given: Array, where: str) -> Array:
 
 
 def _check_whole(array: Array, where: str) -> None:
-    bad = ~(np.isfinite(array) & (array == np.floor(array)))
-    if bad.any():
-        row = int(bad.argmax())
+    row = first_row(array, lambda part: ~(np.isfinite(part) & (part == np.floor(part))))
+    if row is not None:
         raise DataError(
             f"{where}: expected whole class indices, given {array[row]} in row {row} (from 0); "
             "fanin compares classifiers: a continuous target must be cut into classes first"
@@ -195,9 +221,8 @@ def _check_whole(array: Array, where: str) -> None:
 
 
 def _check_range(array: Array, where: str) -> None:
-    bad = (array < 0) | (array >= 2**31)
-    if bad.any():
-        row = int(bad.argmax())
+    row = first_row(array, lambda part: (part < 0) | (part >= 2**31))
+    if row is not None:
         raise DataError(
             f"{where}: expected class indices from 0, given {array[row]} in row {row} (from 0); "
             "number the classes with np.unique(y, return_inverse=True)[1]"
@@ -208,21 +233,20 @@ def check_values(data: Dataset) -> Dataset:
     """The same data set after the checks that read every number; `Dataset` itself checks only shapes."""
     for part, split in (("training", data.train), ("test", data.test)):
         check_finite(split.inputs, f"{data.source}, {part} inputs")
-        outside = (split.labels < 0) | (split.labels >= data.n_classes)
-        if outside.any():
-            row = int(outside.argmax())
+        row = first_row(split.labels, lambda y: (y < 0) | (y >= data.n_classes))
+        if row is not None:
             raise DataError(
                 f"{data.source}, {part} labels: expected 0 to {data.n_classes - 1}, given "
                 f"{split.labels[row]} in "
                 f"row {row} (from 0); name all classes, or number them from 0"
             )
-    present = np.unique(data.train.labels)
+    present = distinct(data.train.labels)
     if len(present) < 2:
         raise DataError(
             f"{data.source}, training labels: expected at least 2 classes, given only "
             f"{data.classes[int(present[0])]!r}; there is nothing to tell apart"
         )
-    unseen = np.setdiff1d(data.test.labels, present)
+    unseen = np.setdiff1d(distinct(data.test.labels), present)
     if len(unseen):
         raise DataError(
             f"{data.source}: expected every test class among the training examples, given in test only: "

@@ -8,7 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fanin.datasets.arrays import Array, Dataset, Split, as_indices, as_rows, check_values, held_out
+from fanin.datasets.arrays import (
+    Array,
+    Dataset,
+    Split,
+    as_indices,
+    as_rows,
+    check_finite,
+    check_values,
+    distinct,
+    held_out,
+)
 from fanin.errors import DataError
 
 
@@ -39,6 +49,7 @@ def assemble(
     given = [train.labels] if test is None else [train.labels, test.labels]
     names, indices = _encode(given, classes, source)
     if test is None:
+        check_finite(x, f"{source}, training inputs")  # here, since the split gives the rows other numbers
         hold = held_out(indices[0])
         if not hold.any():
             raise DataError(
@@ -70,7 +81,7 @@ def _encode(parts: list[Array], classes: Sequence[str] | None, source: str) -> t
     if classes is not None:
         return tuple(str(c) for c in classes), indices
     count = 1 + max(int(i.max()) for i in indices if len(i))
-    kinds = len(np.unique(np.concatenate(indices)))
+    kinds = len(np.unique(np.concatenate([distinct(i) for i in indices if len(i)])))
     if count > 2 * kinds:  # an output for each number up to the largest would be mostly dead weight
         raise DataError(
             f"{wheres[0]}: expected class indices 0, 1, 2, ... with few gaps, given {kinds} different "

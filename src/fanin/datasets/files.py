@@ -1,4 +1,4 @@
-"""From a path to the reader of what lies there: .npz, .csv, IDX files, folders of pictures."""
+"""From a path to the reader of what lies there: .npz, .csv, IDX files, folders of .npy arrays or pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fanin.datasets.arrays import Dataset
 from fanin.datasets.idx import find_idx, load_folder, load_pair
+from fanin.datasets.npy import find_npy, load_npy
 from fanin.datasets.npz import load_npz
 from fanin.datasets.pictures import load_pictures
 from fanin.datasets.table import load_csv
@@ -17,7 +18,7 @@ _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 def looks_like_path(spec: str) -> bool:
     """Whether a spec can only mean a file: it has a separator, a comma, or a known ending."""
-    return any(mark in spec for mark in "/\\,~") or spec.lower().endswith((".npz", *_CSV, "ubyte", ".gz"))
+    return any(mark in spec for mark in "/\\,~") or spec.lower().endswith((".npz", ".npy", *_CSV, "ubyte", ".gz"))
 
 
 def load_path(spec: str, folder: Path | None = None) -> Dataset:
@@ -26,18 +27,30 @@ def load_path(spec: str, folder: Path | None = None) -> Dataset:
     if "," in spec and not path.exists():
         return _load_two(spec, folder)
     if path.is_dir():
-        found = find_idx(path)
-        return load_folder(path, found) if found else load_pictures(path)
+        return _load_folder(path)
     require_file(path)
     lower = path.name.lower()
     if lower.endswith(".npz"):
         return load_npz(path)
     if lower.endswith(_CSV):
         return load_csv(path)
+    if lower.endswith(".npy"):
+        raise DataError(
+            f"{path}: expected inputs and labels, given a single array; "
+            f"give the folder that holds x_train.npy, y_train.npy, x_test.npy and y_test.npy, such as {path.parent}"
+        )
     raise DataError(
         f"{path}: expected a .npz or .csv(.gz) file, a folder, or 'images,labels' (two IDX files), "
         f"given a file ending in {''.join(path.suffixes) or 'nothing'}; rename it or convert it"
     )
+
+
+def _load_folder(folder: Path) -> Dataset:
+    if found := find_idx(folder):
+        return load_folder(folder, found)
+    if files := find_npy(folder):
+        return load_npy(folder, files)
+    return load_pictures(folder)
 
 
 def _load_two(spec: str, folder: Path | None) -> Dataset:

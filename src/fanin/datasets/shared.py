@@ -1,4 +1,4 @@
-"""Copies of a data set that worker processes map into memory: one set of pages for all of them."""
+"""A data set that worker processes map into memory: one set of pages for all of them, and for any size."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ import numpy as np
 
 from fanin.datasets import atomic
 from fanin.datasets.arrays import Array, Dataset, Split
+from fanin.datasets.place import at_place, place_of
 from fanin.datasets.unpack import require_file
 from fanin.errors import DataError
 
 META = "dataset.json"
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS = ("train-inputs", "train-labels", "test-inputs", "test-labels")
 
 
 def save_shared(dataset: Dataset, folder: Path) -> Path:
     """Write `dataset` into `folder` as uncompressed .npy files and a JSON description; return the folder.
 
-    The files' names begin with the fingerprint and the description is written last, so a reader, even one at
+    An array that is mapped from a file already is not written again: the description says where it lies. The other
+    files' names begin with the fingerprint and the description is written last, so a reader, even one at
     work while another data set is written, sees one whole data set or the other. Saving it again writes no
     array twice.
     """
     atomic.make_folder(folder)
     arrays = (dataset.train.inputs, dataset.train.labels, dataset.test.inputs, dataset.test.labels)
+    places = {part: place_of(array) for part, array in zip(_ARRAYS, arrays, strict=True)}
     for part, array in zip(_ARRAYS, arrays, strict=True):
         path = folder / f"{dataset.fingerprint}-{part}.npy"
-        if not _is_there(path, array):
+        if places[part] is None and not _is_there(path, array):
             with atomic.writing(path) as file:
                 np.save(file, array, allow_pickle=False)
     meta = {
@@ -40,6 +43,7 @@ def save_shared(dataset: Dataset, folder: Path) -> Path:
         "scale": dataset.scale,
         "image_shape": dataset.image_shape,
         "source": dataset.source,
+        "places": places,
     }
     atomic.write(folder / META, json.dumps(meta, indent=1).encode())
     return folder
@@ -55,10 +59,13 @@ def _is_there(path: Path, array: Array) -> bool:
 
 
 def open_shared(folder: Path) -> Dataset:
-    """The data set that `save_shared` wrote, mapped copy-on-write: a stray write stays in its process."""
+    """The data set that `save_shared` wrote; its copies are mapped copy-on-write: a stray write stays in its process.
+
+    Arrays that lie in a user's files are mapped read-only.
+    """
     meta = _meta(folder / META)
     try:
-        arrays = [_mapped(folder / f"{meta['fingerprint']}-{part}.npy") for part in _ARRAYS]
+        arrays = [_opened(folder, meta, part) for part in _ARRAYS]
         shape = meta["image_shape"]
         data = Dataset(
             name=str(meta["name"]),
@@ -71,7 +78,13 @@ def open_shared(folder: Path) -> Dataset:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{folder / META}: not as save_shared wrote it ({error!r}); save the data set again") from error
+    vars(data)["fingerprint"] = str(meta["fingerprint"])  # the cached property: computing it reads all of the data
     return data
+
+
+def _opened(folder: Path, meta: dict[str, Any], part: str) -> Array:
+    place = meta["places"][part]
+    return at_place(place) if place else _mapped(folder / f"{meta['fingerprint']}-{part}.npy")
 
 
 def _meta(path: Path) -> dict[str, Any]:
