@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from fanin.report import curves, vega
+from fanin.report import curves, depth, vega
 from fanin.report.axes import accuracy_axis, linear_axis, log_axis, points_axis, value_axis
 from fanin.report.charts import charts
 from fanin.report.labels import Label, shortened, spread
+from fanin.report.measures import Band
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -174,3 +175,11 @@ def test_labels_move_apart_and_stay_inside():
     assert max(heights) <= 1 + 1e-9
     assert [label.placed for label in spread([Label("a", 0.2, ""), Label("b", 0.8, "")], 0.1)] == [0.2, 0.8]
     assert shortened("abcdef", 4) == "abc…"
+
+
+def test_a_thousand_layers_are_a_line_without_dots():
+    band = Band(1.0, 0.5, 2.0)
+    for count, names in ((depth.MOST_DOTS, ["band0", "mean0", "dots0"]), (1000, ["band0", "mean0"])):
+        line = [(n, band) for n in range(1, count + 1)]
+        axis = linear_axis([0.0, 2.0], "")
+        assert [part["name"] for part in depth._arm(0, line, axis, axis, backward=False)] == names

@@ -15,6 +15,7 @@ Take = Callable[[LayerBand], Band | None]
 LABEL_LENGTH = 24
 # a factor between first and last layer from which on the label says it
 NOTABLE = 100.0
+MOST_DOTS = 64  # layers in a chart, beyond which dots would run into one another
 NOTABLE_SHARE = 0.05  # of dead or saturated units, from which on an arm is shown
 
 
@@ -132,6 +133,7 @@ def _arm(index: int, line: list[tuple[int, Band]], x: Axis, y: Axis, *, backward
     parts = [
         layer(rows, "area", area, f"band{index}", x=x_is, y=low, y2={"field": "b"}),
         layer(rows, "line", path, f"mean{index}", x=x_is, y=y_is),
-        layer(rows, "point", dots, f"dots{index}", x=x_is, y=y_is),
     ]
+    if len(line) <= MOST_DOTS:
+        parts.append(layer(rows, "point", dots, f"dots{index}", x=x_is, y=y_is))
     return [*parts, layer(zeros, "point", none, f"zeros{index}", x=x_is, y=y_is)] if zeros else parts

@@ -86,11 +86,12 @@ def signal_bands(records: Sequence[Record]) -> tuple[LayerBand, ...]:
     rows = [s for r in records if r.status != "failed" for s in r.signal]
     if not rows:
         return ()
-    found = []
-    for epoch in sorted({0, max(s.epoch for s in rows)}):
-        here = [s for s in rows if s.epoch == epoch]
-        found += [_layer(epoch, n, [s for s in here if s.layer == n]) for n in sorted({s.layer for s in here})]
-    return tuple(found)
+    shown = {0, max(s.epoch for s in rows)}
+    places: dict[tuple[int, int], list[LayerSignal]] = {}
+    for row in rows:
+        if row.epoch in shown:
+            places.setdefault((row.epoch, row.layer), []).append(row)
+    return tuple(_layer(epoch, layer, here) for (epoch, layer), here in sorted(places.items()))
 
 
 def _layer(epoch: int, layer: int, rows: list[LayerSignal]) -> LayerBand:
