@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes a second to load
 
 from fanin.errors import FaninError
 
@@ -84,7 +84,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) ->
     mean = float(x.mean()) if x.min() < x.max() else float(x[0])  # n equal values have exactly that mean
     if len(x) < 2:
         return Mean(mean, None, None, len(x))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(x) - 1) * _deviation(x) / math.sqrt(len(x)))
+    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2) * _deviation(x) / math.sqrt(len(x)))
     return Mean(mean, mean - half, mean + half, len(x))
 
 
@@ -93,7 +93,7 @@ def success_rate(successes: int, n: int, *, confidence: float = CONFIDENCE) -> R
     _check_confidence(confidence)
     if n < 1 or not 0 <= successes <= n:
         raise FaninError(f"a success rate: expected 0 <= successes <= n and n >= 1; got {successes} of {n}")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     rate, scale = successes / n, 1 + z * z / n
     centre = (rate + z * z / (2 * n)) / scale
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / scale
@@ -119,7 +119,8 @@ def fewest_pairs(confidence: float = CONFIDENCE) -> int:
 def sign_test(wins: int, losses: int) -> float:
     """p = min(1, 2 P(X >= max(wins, losses))), X ~ Binomial(wins + losses, 1/2); ties are left out."""
     n = wins + losses
-    return min(1.0, float(2 * stats.binom.sf(max(wins, losses) - 1, n, 0.5))) if n else 1.0
+    tail = sum(math.comb(n, k) for k in range(max(wins, losses), n + 1))
+    return min(1.0, 2 * tail / 2**n)
 
 
 def paired_difference(

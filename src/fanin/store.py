@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
@@ -190,7 +189,7 @@ class Store:
             self._insert("layers", record.trial_id, record.signal)
 
     def _insert(self, table: str, trial_id: str, rows: Iterable[Epoch | LayerSignal]) -> None:
-        values = [(trial_id, *dataclasses.astuple(row)) for row in rows]
+        values = [(trial_id, *vars(row).values()) for row in rows]  # astuple takes ten times as long
         if values:
             marks = ", ".join("?" * len(values[0]))
             self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - a constant name
@@ -232,6 +231,12 @@ class Store:
         with self._reading():
             rows = self._db.execute("SELECT content, data FROM studies ORDER BY position").fetchall()
         return [StoredStudy(Study.from_dict(json.loads(content)), json.loads(data)) for content, data in rows]
+
+    def statuses(self, study: Study) -> dict[str, str]:
+        """The status of every trial of the study that has a record."""
+        query = "SELECT t.id, t.status FROM arm_trials a JOIN trials t ON t.id = a.trial WHERE a.study = ?"
+        with self._reading():
+            return dict(self._db.execute(query, (study.name,)).fetchall())
 
     def records(self, study: Study) -> dict[str, list[Record]]:
         """The study's records by arm, in the order of seeds; trials without one are absent."""

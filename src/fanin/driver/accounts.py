@@ -133,8 +133,8 @@ class Accounts:
 
     def result(self) -> Run:
         """Counted over the run's studies."""
-        records = {r.trial_id: r for study in self._studies for arm in self._store.records(study).values() for r in arm}
-        statuses = [record.status for record in records.values()]
+        found = {i: status for study in self._studies for i, status in self._store.statuses(study).items()}
+        statuses = list(found.values())
         return Run(
             folder=self._store.folder,
             ran=self._ran,

@@ -14,7 +14,7 @@ from fanin.datasets import Dataset, check_values, load, save_shared
 from fanin.driver.accounts import Accounts, Run
 from fanin.driver.dispatch import dispatch, dispatch_here
 from fanin.driver.messages import Setup
-from fanin.driver.plan import plan
+from fanin.driver.plan import Cohort, plan
 from fanin.driver.pool import Pool, require_workers
 from fanin.driver.watcher import Watcher
 from fanin.errors import FaninError, RecipeError
@@ -60,18 +60,26 @@ def run(
             store.put_study(study, describe(dataset, data_spec))
         accounts = Accounts(studies, dataset, store, watcher, keep)
         cohorts = plan(accounts.missing(), features=dataset.features, classes=dataset.n_classes, workers=max(1, jobs))
-        accounts.begin(cohorts)
         if cohorts:
-            with tempfile.TemporaryDirectory(prefix="fanin-") as folder:
-                save_shared(dataset, Path(folder))
-                setup, queue = Setup(Path(folder), device), deque(cohorts)
-                if jobs == 0:
-                    dispatch_here(setup, queue, accounts)
-                else:
-                    require_workers()
-                    with Pool(setup, min(jobs, len(cohorts))) as pool:
-                        dispatch(pool, queue, accounts)
+            _train(cohorts, dataset, device, jobs, accounts)
+        else:
+            accounts.begin(cohorts)
         return accounts.result()
+
+
+def _train(cohorts: Sequence[Cohort], dataset: Dataset, device: str, jobs: int, accounts: Accounts) -> None:
+    """Train the cohorts. What the watcher does when it is told of them, it does while the workers start."""
+    with tempfile.TemporaryDirectory(prefix="fanin-") as folder:
+        save_shared(dataset, Path(folder))
+        setup, queue = Setup(Path(folder), device), deque(cohorts)
+        if jobs == 0:
+            accounts.begin(cohorts)
+            dispatch_here(setup, queue, accounts)
+            return
+        require_workers()
+        with Pool(setup, min(jobs, len(cohorts))) as pool:
+            accounts.begin(cohorts)
+            dispatch(pool, queue, accounts)
 
 
 def check(studies: Sequence[Study], dataset: Dataset) -> None:
