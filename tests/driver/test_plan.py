@@ -57,3 +57,19 @@ def test_more_work_takes_longer():
     assert epoch_seconds(Recipe(hidden=(512,) * 4), **sizes) > base
     assert epoch_seconds(Recipe(train_metrics=True), **sizes) > base
     assert epoch_seconds(Recipe(optimizer="lbfgs"), **sizes) > base
+
+
+def test_a_card_takes_large_cohorts_of_what_it_can_stack() -> None:
+    sizes = {"adam": 256, "sgd": 256, "adadelta": 2, "lbfgs": 1}
+    for name, size in sizes.items():
+        assert stack_size(Recipe(optimizer=name), 784, 10, "cuda") == size
+        assert stack_size(Recipe(optimizer=name), 784, 10) <= 2
+
+
+def test_an_optimisers_flags_divide_cohorts() -> None:
+    def key(**options: object) -> tuple[object, ...]:
+        return cohort_key(Recipe.from_dict({"optimizer": {"name": "sgd", **options}}))
+
+    assert key(momentum=0.5) == key(momentum=0.9, lr=1.0)
+    assert key(momentum=0.5) != key()
+    assert key(momentum=0.5) != key(momentum=0.5, nesterov=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -193,13 +196,38 @@ def test_what_the_data_cannot_serve_is_told_before_anything_runs(tmp_path, digit
 
 def test_studies_need_names_of_their_own(digits, study):
     with pytest.raises(RecipeError, match="used more than once"):
-        check([study, study], digits)
+        check([study, study], digits, "cpu")
 
 
 def test_devices(monkeypatch):
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(FaninError, match="expected auto, cpu or cuda"):
         resolve_device("tpu")
+    with pytest.raises(FaninError, match="mps is not supported"):
+        resolve_device("mps")
+
+
+def test_tf32_needs_a_card(digits, study):
+    change = dataclasses.replace
+    arms = tuple(change(arm, recipe=change(arm.recipe, precision="tf32")) for arm in study.arms)
+    tf32 = change(study, arms=arms)
+    with pytest.raises(RecipeError, match="tf32 needs a CUDA card"):
+        check([tf32], digits, "cpu")
+    check([tf32], digits, "cuda")
+
+
+def test_a_trial_in_tf32_does_not_choose_the_path_of_others(tmp_path, digits, study):
+    run([study], out=tmp_path, data=digits, jobs=0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "fanin.sqlite")) as db, db:
+        rows = db.execute("SELECT id, environment FROM trials").fetchall()
+        db.executemany(
+            "UPDATE trials SET environment = ? WHERE id = ?",
+            [(json.dumps(json.loads(environment) | {"matmul": "tf32"}), i) for i, environment in rows],
+        )
+    more = study.changed(seeds=study.seeds + 1)
+    assert run([more], out=tmp_path, data=digits, jobs=0).failed == 0
+    with Store.open(tmp_path) as store:
+        assert {"blas", "onednn"} & {e["matmul"] for e in store.environments()}
 
 
 def test_arguments_are_checked(tmp_path, digits, study):

@@ -40,12 +40,13 @@ def _say(what: str, answer: str) -> None:
 
 
 def _matmul() -> None:
-    from fanin.engine.matmul import choose, probe
+    from fanin.engine.matmul import choose, half, probe
 
-    _say("products", f"{choose().path} is what studies on this machine take; now, one core, float32:")
-    found = probe()
+    _say("products", f"{choose().path} is what studies on this machine take; now, one core:")
+    found, (bf16, bf16_error) = probe(), half()
     for path, speed in found.gflops.items():
-        _say("", f"{path:<7} {speed:5.0f} GFLOP/s, relative error {found.error[path]:.1e}")
+        _say("", f"{path:<7} {speed:5.0f} GFLOP/s in float32, relative error {found.error[path]:.1e}")
+    _say("", f'{"bf16":<7} {bf16:5.0f} GFLOP/s with precision = "bf16", relative error {bf16_error:.1e}')
 
 
 def _data(data_dir: Path | None) -> None:

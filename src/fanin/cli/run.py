@@ -29,7 +29,7 @@ def run(
     seeds: int | None = None,
     data: str = "auto",
     data_dir: Path | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     jobs: int | None = None,
     out: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=(), consume_multiple=False)] = None,
@@ -51,7 +51,7 @@ def run(
     data_dir
         Where MNIST or a relative data file lies.
     device
-        auto takes a CUDA card if there is one.
+        cpu, cuda, or auto: a CUDA card if there is one.
     jobs
         Worker processes, one per core by default; 0 trains in this process.
     out
@@ -76,7 +76,7 @@ def run(
     dataset = load_data(data, data_dir, quiet)
     folder = out or Path("runs") / f"{_label(studies)}-{dataset.name}"
     if dry_run:
-        return _dry_run(chosen, dataset, folder)
+        return _dry_run(chosen, dataset, device, folder)
     shown = _Shown(folder)
     with make_watcher(quiet, lambda study: None if json else shown(study), prepare) as watcher:
         try:
@@ -132,11 +132,11 @@ def _label(names: tuple[str, ...]) -> str:
     return "-".join(dict.fromkeys(Path(name).stem for name in names))[:80]
 
 
-def _dry_run(studies: list[Study], dataset: Dataset, folder: Path) -> int:
-    from fanin.driver.run import check
+def _dry_run(studies: list[Study], dataset: Dataset, device: str, folder: Path) -> int:
+    from fanin.driver.run import check, resolve_device
     from fanin.store import FILE, Store
 
-    check(studies, dataset)
+    check(studies, dataset, resolve_device(device))
     known: set[str] = set()
     wanted = {t.id(dataset.fingerprint) for study in studies for arm in study.arms for t in study.trials(arm)}
     if (folder / FILE).is_file():

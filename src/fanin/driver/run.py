@@ -51,15 +51,21 @@ def run(
         dataset = check_values(data)
     else:
         dataset, data_spec = load(data, data_dir=data_dir), data
-    check(studies, dataset)
     device = resolve_device(device)
+    check(studies, dataset, device)
     jobs = _jobs(jobs, device)
     keep = _kept(studies, dataset.fingerprint, keep_weights)
     with Store.create(Path(out)) as store:
         for study in studies:
             store.put_study(study, describe(dataset, data_spec))
         accounts = Accounts(studies, dataset, store, watcher, keep)
-        cohorts = plan(accounts.missing(), features=dataset.features, classes=dataset.n_classes, workers=max(1, jobs))
+        cohorts = plan(
+            accounts.missing(),
+            features=dataset.features,
+            classes=dataset.n_classes,
+            workers=max(1, jobs),
+            device=device,
+        )
         if cohorts:
             _train(cohorts, dataset, device, jobs, accounts)
         else:
@@ -82,8 +88,8 @@ def _train(cohorts: Sequence[Cohort], dataset: Dataset, device: str, jobs: int, 
             dispatch(pool, queue, accounts)
 
 
-def check(studies: Sequence[Study], dataset: Dataset) -> None:
-    """RecipeError naming every arm whose recipe the data set cannot serve, and studies that share a name."""
+def check(studies: Sequence[Study], dataset: Dataset, device: str) -> None:
+    """RecipeError naming every arm that the data set or the device cannot serve, and studies that share a name."""
     found = []
     names = [study.name for study in studies]
     found += [f"the study name {n!r} is used more than once" for n in sorted({n for n in names if names.count(n) > 1})]
@@ -93,6 +99,11 @@ def check(studies: Sequence[Study], dataset: Dataset) -> None:
                 check_against(arm.recipe, examples=len(dataset.train.labels), classes=dataset.n_classes)
             except RecipeError as error:
                 found.append(f"{study.name}, arm {arm.name!r}: {error} (data set {dataset.name})")
+            if arm.recipe.precision == "tf32" and device != "cuda":
+                found.append(
+                    f"{study.name}, arm {arm.name!r}: precision: tf32 needs a CUDA card, and this runs on {device}; "
+                    "use fp32 or bf16"
+                )
     if found:
         raise RecipeError("\n".join(found))
 
@@ -115,6 +126,11 @@ def describe(dataset: Dataset, spec: str | None) -> dict[str, Any]:
 
 def resolve_device(name: str) -> str:
     """ "auto" as "cuda" where there is a card and else "cpu"; FaninError for a device that is not there."""
+    if name in ("mps", "xpu", "hip"):
+        raise FaninError(
+            f"device: {name} is not supported: fanin measures in float64, and makes promises about bits, neither of "
+            "which has been tested there; use --device cpu"
+        )
     if name not in ("auto", "cpu", "cuda"):
         raise FaninError(f"device: expected auto, cpu or cuda; got {name!r}")
     if name == "cpu" or (name == "auto" and version("torch").endswith("+cpu")):

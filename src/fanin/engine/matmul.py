@@ -91,21 +91,35 @@ def probe() -> MatmulProbe:
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(before)
-    flop = sum(2.0 * batch * fan_in * fan_out for batch, fan_in, fan_out in _SHAPES)
-    speeds = {path: flop / seconds[path] / 1e9 for path in PATHS}
+    speeds = {path: _flop() / seconds[path] / 1e9 for path in PATHS}
     exact = errors["onednn"] <= _ERROR * errors["blas"]
     path = "onednn" if exact and speeds["onednn"] >= _GAIN * speeds["blas"] else "blas"
     return MatmulProbe(path, speeds, errors)
 
 
-def _measure(batch: int, fan_in: int, fan_out: int) -> tuple[float, float]:
+def half() -> tuple[float, float]:
+    """Speed (GFLOP/s of one core) and relative error of products in bfloat16, which `precision = "bf16"` takes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        measured = [_measure(*shape, dtype=torch.bfloat16) for shape in _SHAPES]
+    finally:
+        torch.set_num_threads(threads)
+    return _flop() / sum(seconds for seconds, _ in measured) / 1e9, max(error for _, error in measured)
+
+
+def _flop() -> float:
+    return sum(2.0 * batch * fan_in * fan_out for batch, fan_in, fan_out in _SHAPES)
+
+
+def _measure(batch: int, fan_in: int, fan_out: int, dtype: torch.dtype = torch.float32) -> tuple[float, float]:
     """Seconds of one product on the path in use, and its relative error."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, batch, fan_in, generator=generator)
     w = torch.randn(1, fan_out, fan_in, generator=generator)
-    out = torch.empty(1, batch, fan_out)
-    seconds = best_seconds(lambda: torch.bmm(x, w.transpose(1, 2), out=out))
     exact = torch.bmm(x.double(), w.double().transpose(1, 2))
+    x, w, out = x.to(dtype), w.to(dtype), torch.empty(1, batch, fan_out, dtype=dtype)
+    seconds = best_seconds(lambda: torch.bmm(x, w.transpose(1, 2), out=out))
     return seconds, float((out - exact).norm() / exact.norm())
 
 
