@@ -219,11 +219,9 @@ def test_tf32_needs_a_card(digits, study):
 def test_a_trial_in_tf32_does_not_choose_the_path_of_others(tmp_path, digits, study):
     run([study], out=tmp_path, data=digits, jobs=0)
     with contextlib.closing(sqlite3.connect(tmp_path / "fanin.sqlite")) as db, db:
-        rows = db.execute("SELECT id, environment FROM trials").fetchall()
-        db.executemany(
-            "UPDATE trials SET environment = ? WHERE id = ?",
-            [(json.dumps(json.loads(environment) | {"matmul": "tf32"}), i) for i, environment in rows],
-        )
+        rows = db.execute("SELECT id, content FROM environments").fetchall()
+        changed = [(json.dumps(json.loads(content) | {"matmul": "tf32"}), i) for i, content in rows]
+        db.executemany("UPDATE environments SET content = ? WHERE id = ?", changed)
     more = study.changed(seeds=study.seeds + 1)
     assert run([more], out=tmp_path, data=digits, jobs=0).failed == 0
     with Store.open(tmp_path) as store:
