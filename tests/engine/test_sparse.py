@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fanin.engine import sparse
 from fanin.engine.data import Data
+from fanin.engine.export import to_sequential
 from fanin.engine.sparse import SparseInputs
 from fanin.engine.train import train
 from fanin.recipe import Recipe, Trial
@@ -123,6 +124,26 @@ def test_members_of_a_stack_have_their_own_batches(precision: str) -> None:
     together = train(trials, ["0", "1", "2"], data)
     for m, trial in enumerate(trials):
         oracle.same_bits(together[m], train([trial], [str(m)], data)[0])
+
+
+@pytest.mark.usefixtures("always_sparse")
+def test_evaluation_on_sparse_inputs() -> None:
+    """The metrics of an epoch are those of the dense evaluation of the same weights, to rounding."""
+    recipe = Recipe(hidden=(9, 7), batch_size=12, epochs=1, train_metrics=True)
+    data = replace(sparse_data(), test_inputs=sparse_inputs(2503, 40, 1), test_labels=torch.arange(2503) % 5)
+    outcome = train([Trial(recipe, 3)], ["x"], data, dtype=torch.float64)[0]
+    found = outcome.record.epochs[0]
+    network = to_sequential(recipe, outcome.state)
+    for part, loss, accuracy in (
+        ("train", found.train_loss, found.train_accuracy),
+        ("test", found.test_loss, found.test_accuracy),
+    ):
+        inputs, labels = getattr(data, f"{part}_inputs").double() * data.scale, getattr(data, f"{part}_labels")
+        outputs = network(inputs).detach()
+        assert loss == pytest.approx(float(oracle.loss_of(recipe, outputs, labels)), rel=1e-11)
+        assert accuracy == float((outputs.argmax(1) == labels).double().mean())
+    raw = network(data.test_inputs.double()).argmax(1)
+    assert found.accuracy_on_raw_pixels == float((raw == data.test_labels).double().mean())
 
 
 @pytest.mark.usefixtures("always_sparse")

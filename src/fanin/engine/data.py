@@ -43,6 +43,11 @@ class Data:
         return None
 
     @cached_property
+    def sparse_test(self) -> SparseInputs:
+        """Test inputs in sparse form."""
+        return SparseInputs(self.test_inputs, self.scale)
+
+    @cached_property
     def _sparse(self) -> SparseInputs:
         return SparseInputs(self.train_inputs, self.scale)
 

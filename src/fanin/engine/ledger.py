@@ -51,6 +51,8 @@ class Ledger:
         self._parts = [list(members)] if together else [[m] for m in members]
         self._probe = Probe(self._layers(self._parts[0]), recipe, data)
         self._entries: dict[int, _Entry] = {}
+        sparse = data.sparse(recipe.batch_size, recipe.hidden[0]) if recipe.hidden and not together else None
+        self._sparse = {True: data.sparse_test, False: sparse} if sparse else {}
 
     @property
     def alive(self) -> list[int]:
@@ -131,7 +133,8 @@ class Ledger:
         inputs, labels = (data.test_inputs, data.test_labels) if test else (data.train_inputs, data.train_labels)
         for part in self._parts:
             if not set(part).isdisjoint(wanted):
-                found = evaluate(self._layers(part), self._recipe, inputs, labels, data.scale, raw=test)
+                layers, sparse = self._layers(part), self._sparse.get(test)
+                found = evaluate(layers, self._recipe, inputs, labels, data.scale, raw=test, sparse=sparse)
                 out |= dict(zip(part, found, strict=True))
         return out
 

@@ -67,6 +67,14 @@ class SparseInputs:
         """Share of entries that are not zero."""
         return self._rows.nnz / np.prod(self._rows.shape, dtype=np.float64)
 
+    def block(self, start: int, stop: int, dtype: torch.dtype) -> Entries:
+        """The rows from `start` to `stop`, scaled."""
+        rows = self._rows[start:stop]
+        return Entries(*map(torch.from_numpy, (rows.indptr, rows.indices, self._scaled(rows.data, dtype))))
+
+    def _scaled(self, values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+        return values.astype(torch.empty(0, dtype=dtype).numpy().dtype) * self._scale
+
     def batches(self, index: Tensor, members: int, dtype: torch.dtype) -> Iterator[Sequence[SparseBatch]]:
         """Each member's batch, step by step; `index` (steps, M * B) as dense batches are gathered."""
         rows = index.numpy().reshape(len(index) * members, -1)
@@ -82,7 +90,7 @@ class SparseInputs:
         """Batches of the examples rows[i], i = 0 .. n - 1."""
         (count, size), width = rows.shape, self._rows.shape[1]
         block = self._rows[rows.ravel()]
-        values = block.data.astype(torch.empty(0, dtype=dtype).numpy().dtype) * self._scale
+        values = self._scaled(block.data, dtype)
         ends = block.indptr[::size]  # of each batch
         # One matrix in which every batch has columns of its own: its transpose is that of each batch, one by one.
         apart = block.indices + np.repeat(np.arange(count, dtype=np.int32) * width, np.diff(ends))
