@@ -22,7 +22,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
-bench: $(READY)
+bench: $(READY)  ## the CPU benchmark beside JAX, Keras, Lightning and others: some twenty minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/cpu.py
 
 $(READY): pyproject.toml constraints.txt

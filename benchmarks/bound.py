@@ -1,19 +1,22 @@
-"""The bound: a recipe's matrix products and nothing else, on the path and with the shapes fanin uses."""
+"""The bounds: a recipe's matrix products and nothing else, on the path and with the shapes fanin uses."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import cycle, pairwise
 
 import torch
 from torch import Tensor
 
 from fanin.driver.plan import stack_size
 from fanin.engine import matmul
+from fanin.engine.data import Data
 from fanin.engine.network import widths
 from stopwatch import Done, Stopwatch
-from ways import WARM_UP, Way, in_memory
+from way import WARM_UP, Way, dataset, in_memory
 
 Product = tuple[Tensor, Tensor, Tensor]  # left, right, out
+_BATCHES = 16  # as many as fanin makes at a time
 
 
 def bound(way: Way, watch: Stopwatch) -> Done:
@@ -23,11 +26,32 @@ def bound(way: Way, watch: Stopwatch) -> Done:
     classes = int(labels.max()) + 1
     members = stack_size(way.recipe, inputs.shape[1], classes)
     products = step_products(widths(way.recipe, inputs.shape[1], classes), way.recipe.batch_size, members)
-    _repeat(products, WARM_UP)
-    watch.start()
-    _repeat(products, way.steps)
-    watch.stop()
-    return Done(members, None)
+    return _timed(lambda: _multiply(products), way, watch, members)
+
+
+def own(way: Way, watch: Stopwatch) -> Done:
+    """The same with the products fanin does: the first layer's by the entries of batches that were made beforehand."""
+    matmul.use(way.path)
+    data = Data.of(dataset(), torch.device("cpu"))
+    batch, hidden = way.recipe.batch_size, way.recipe.hidden
+    members = stack_size(way.recipe, data.features, data.classes)
+    sparse = data.sparse(batch, hidden[0])
+    if sparse is None:
+        raise RuntimeError(f"{dataset().name} is not sparse: fanin's products are the dense ones")
+    index = torch.randint(len(data.train_labels), (_BATCHES, members * batch))
+    batches = cycle(list(sparse.batches(index, members, torch.float32)))
+    weight, deltas = torch.randn(data.features, hidden[0]), torch.randn(batch, hidden[0])
+    above = step_products(widths(way.recipe, data.features, data.classes), batch, members)[1:-1]
+
+    def step() -> None:
+        chosen = next(batches)
+        for each in chosen:
+            each.inputs.times(weight)
+        _multiply(above)
+        for each in chosen:
+            each.transposed.times(deltas)
+
+    return _timed(step, way, watch, members)
 
 
 def step_products(sizes: list[int], batch: int, members: int) -> list[Product]:
@@ -46,7 +70,16 @@ def step_products(sizes: list[int], batch: int, members: int) -> list[Product]:
     return forward + backward[::-1]
 
 
-def _repeat(products: list[Product], steps: int) -> None:
-    for _ in range(steps):
-        for left, right, out in products:
-            torch.bmm(left, right, out=out)
+def _multiply(products: Sequence[Product]) -> None:
+    for left, right, out in products:
+        torch.bmm(left, right, out=out)
+
+
+def _timed(step: Callable[[], None], way: Way, watch: Stopwatch, members: int) -> Done:
+    for _ in range(WARM_UP):
+        step()
+    watch.start()
+    for _ in range(way.steps):
+        step()
+    watch.stop()
+    return Done(members, None)

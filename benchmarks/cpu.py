@@ -1,4 +1,4 @@
-"""Seconds per trial-epoch on this CPU: fanin, the usual ways to train the same network, and the bound."""
+"""Seconds per trial-epoch on this CPU, and of complete arms: fanin, the usual ways to train the same, the bound."""
 
 from __future__ import annotations
 
@@ -9,53 +9,35 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-import ways
-from bound import bound
-from crew import Crew, Sample, usable_cores
+from crew import KERAS_BACKEND, usable_cores
 from fanin.datasets import load, save_shared
 from fanin.engine import matmul
-from ways import BATCH, DEEP, Way
+from figures import arm_rows, arm_table, best_rows, best_table, epoch_rows, epoch_table
+from lineup import ARMS, EPOCHS, installed, left_out
+from series import Series, check_learnt, disturbed, measure_arms, measure_epochs
+from way import BATCH
 
 DEFINITION = (
     "Machine-seconds per trial-epoch: wall seconds during which all cores of this machine work on one way, "
     "divided by the epochs of separate trainings that the whole machine finished in them. Wall time runs from "
     "the common start of all processes to the end of the last; imports, loading, initialisation and warm-up "
-    "lie before it."
+    "lie before it. A complete arm: wall seconds from bytes in memory, with everything imported, to the trained "
+    "weights of one trial per core, in fresh processes; initialisation, compilation and warm-up lie within it."
 )
 LEARNT = 0.5  # mean training loss of the epoch under which a way has really trained (untrained: ln 10 = 2.3)
 LEARNT_QUICKLY = 1.6  # the same for the few steps of --quick
-UNDISTURBED = 0.97  # share of the wall time in which a process ran
-
-
-@dataclass
-class Series:
-    """The samples of one way in one layout (processes x threads)."""
-
-    title: str
-    way: Way
-    crew: Crew
-    samples: list[Sample] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> list[float]:
-        """Machine-seconds per trial-epoch, by round."""
-        return [sample.seconds for sample in self.samples]
-
-    def measure(self, round_: int) -> None:
-        """One more sample; every process trains a trial of its own."""
-        seeds = [round_ * len(self.crew) + i for i in range(len(self.crew))]
-        self.samples.append(self.crew.measure([replace(self.way, seed=seed) for seed in seeds]))
+ARM_EPOCHS = 15
+WIDTH = 100  # columns that the tables need
+PACKAGES = ("fanin", "torch", "numpy", "scikit-learn", "pillow", "jax", "keras", "lightning", "skorch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,37 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     dataset = load(args.data, data_dir=args.data_dir)
     epoch = len(dataset.train.labels) // BATCH
-    steps, rounds = (min(epoch, 100), 1) if args.quick else (epoch, args.rounds)
+    settings = {
+        "data": dataset.name,
+        "steps": min(epoch, 100) if args.quick else epoch,
+        "rounds": 1 if args.quick else args.rounds,
+        "batch": BATCH,
+        "arm_rounds": min(args.arm_rounds, 1) if args.quick else args.arm_rounds,
+        "arm_epochs": 2 if args.quick else ARM_EPOCHS,
+        "quick": args.quick,
+    }
     probe = matmul.choose()
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as folder:
         save_shared(dataset, Path(folder))
-        cores = len(usable_cores())
-        crews = [Crew(cores, 1, Path(folder))] + ([Crew(1, cores, Path(folder))] if cores > 1 else [])
-        series = _series(steps, probe.path, crews)
-        _measure(series, rounds)
-        for crew in crews:
-            crew.close()
-    _check_learnt(series, LEARNT_QUICKLY if args.quick else LEARNT)
-    console = Console()
-    console.width = max(console.width, 96)
-    console.print(_table(series, steps, rounds))
-    console.print(f"{cores} cores, {matmul.cpu_model()}, matmul path {probe.path}; load before: {load_before}")
-    disturbed = _disturbed(series)
-    if disturbed:
-        console.print(f"{disturbed} samples had to share a core with other programs: measure again when it is quiet")
+        epochs, arms = _measure(settings, probe.path, Path(folder))
+    check_learnt([*epochs, *arms], LEARNT_QUICKLY if args.quick else LEARNT)
+    hardware = _hardware() | {"load_before": load_before}
+    _show(epochs, arms, settings, hardware, probe.path)
     if args.json:
-        report = _report(series) | {
-            "settings": {
-                "data": dataset.name,
-                "steps": steps,
-                "rounds": rounds,
-                "batch": BATCH,
-                "quick": args.quick,
-            },
-            "hardware": _hardware() | {"cores": cores, "load_before": load_before},
-            "matmul": asdict(probe),
-        }
+        report = _report(epochs, arms) | {"settings": settings, "hardware": hardware, "matmul": asdict(probe)}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
@@ -104,116 +74,69 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="mnist", help="data set, as in `fanin run --data` (default: mnist)")
     parser.add_argument("--data-dir", type=Path, help="folder that holds MNIST (else FANIN_DATA, else fanin's search)")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each way; medians are shown (default: 5)")
+    parser.add_argument("--arm-rounds", type=int, default=2, help="samples of each complete arm (default: 2; 0: none)")
     parser.add_argument("--json", type=Path, help="write figures, raw samples, machine and versions to this file")
     parser.add_argument("--quick", action="store_true", help="one round of 100 steps: a smoke test, not a measurement")
     return parser
 
 
-def _series(steps: int, path: str, crews: Sequence[Crew]) -> list[Series]:
-    """Every way in every layout worth a try, in the order in which a round measures them."""
-    entries: list[tuple[str, Any, dict[str, Any]]] = [
-        ("fanin", ways.fanin, {"alone": True}),
-        ("fanin + evaluation", ways.fanin_whole, {"alone": True}),
-        ("PyTorch, fanin's switches", ways.fused, {}),
-        ("PyTorch, defaults", ways.eager, {}),
-        ("scikit-learn", ways.sklearn, {}),
-        ("the notes' DataLoader", ways.notes, {}),
-        ("bound: products alone", bound, {"alone": True}),
-        ("fanin, deep", ways.fanin, {"alone": True, "recipe": DEEP}),
-        ("bound, deep", bound, {"alone": True, "recipe": DEEP}),
-    ]
-    return [
-        Series(title, Way(train, steps, path, recipe=more.get("recipe", ways.NN)), crew)
-        for title, train, more in entries
-        for crew in (crews[:1] if more.get("alone") else crews)
-    ]
+def _measure(settings: dict[str, Any], path: str, folder: Path) -> tuple[list[Series], list[Series]]:
+    """The epochs, then the arms; arms have rounds of their own, for they take long and scatter less."""
+    told: dict[str, Any] = {"steps": settings["steps"], "path": path, "folder": folder}
+    epochs = measure_epochs(installed(EPOCHS), settings["rounds"], **told)
+    arms: list[Series] = []
+    if settings["arm_rounds"] > 0:
+        arms = measure_arms(installed(ARMS), settings["arm_rounds"], epochs=settings["arm_epochs"], **told)
+    return epochs, arms
 
 
-def _measure(series: list[Series], rounds: int) -> None:
-    """Rounds over all series, so that whatever else the machine does meets every one of them alike."""
-    for round_ in range(rounds):
-        for one in series:
-            one.measure(round_)
-            if sys.stderr.isatty():
-                print(
-                    f"round {round_ + 1}: {one.title} ({one.crew.layout}) {one.seconds[-1]:.3f} s",
-                    file=sys.stderr,
-                )
-
-
-def _disturbed(series: Sequence[Series]) -> int:
-    """Samples whose single-threaded processes were kept waiting; more threads wait for each other anyway."""
-    samples = [sample for one in series if one.crew.threads == 1 for sample in one.samples]
-    return sum(sample.ran < UNDISTURBED for sample in samples)
-
-
-def _check_learnt(series: Sequence[Series], limit: float) -> None:
-    for one in series:
-        losses = [sample.loss for sample in one.samples if sample.loss is not None]
-        if not all(loss < limit for loss in losses):
-            raise SystemExit(f"{one.title} did not train: mean losses {losses}, expected less than {limit}")
-
-
-def _table(series: Sequence[Series], steps: int, rounds: int) -> Table:
-    table = Table(
-        title=f"Machine-seconds per trial-epoch of {steps} steps; median of {rounds} rounds",
-        caption="layout: processes x threads. 1 x C is how a script runs as it comes; C x 1 is one process per core",
+def _show(
+    epochs: Sequence[Series], arms: Sequence[Series], settings: dict[str, Any], hardware: dict[str, Any], path: str
+) -> None:
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    rows = epoch_rows(epochs)
+    console.print(epoch_table(rows, settings["steps"], settings["rounds"]))
+    console.print(best_table(rows))
+    if arms:
+        console.print(arm_table(arm_rows(arms), settings["arm_epochs"], settings["steps"], settings["arm_rounds"]))
+    if note := left_out(EPOCHS):
+        console.print(note, markup=False)  # it has brackets
+    console.print(
+        f"{hardware['cores']} cores, {hardware['cpu']}, matmul path {path}; load before: {hardware['load_before']}"
     )
-    table.add_column("way", no_wrap=True)
-    for column in ("layout", "seconds", "min-max", "x fanin", "of bound", "loss"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in _rows(series):
-        table.add_row(
-            row["way"],
-            row["layout"],
-            f"{row['seconds']:.3f}",
-            f"{row['min']:.3f}-{row['max']:.3f}",
-            f"{row['ratio_to_fanin']:.2f}",
-            f"{row['share_of_bound']:.0%}",
-            "" if row["loss"] is None else f"{row['loss']:.3f}",
-            end_section=row["way"].startswith("bound"),
-        )
-    return table
+    if count := disturbed([*epochs, *arms]):
+        console.print(f"{count} samples had to share a core with other programs: measure again when it is quiet")
 
 
-def _rows(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Figures of every way in every layout, against fanin and the bound of the same recipe."""
-    seconds = {(one.way.train, one.way.recipe.key): median(one.seconds) for one in series}
-    rows = []
-    for one in series:
-        mine, recipe = median(one.seconds), one.way.recipe.key
-        losses = [sample.loss for sample in one.samples if sample.loss is not None]
-        rows.append(
-            {
-                "way": one.title,
-                "layout": one.crew.layout,
-                "seconds": mine,
-                "min": min(one.seconds),
-                "max": max(one.seconds),
-                "ratio_to_fanin": mine / seconds[ways.fanin, recipe],
-                "share_of_bound": seconds[bound, recipe] / mine,
-                "loss": median(losses) if losses else None,
-            }
-        )
-    return rows
-
-
-def _report(series: Sequence[Series]) -> dict[str, Any]:
-    packages = ("fanin", "torch", "numpy", "scikit-learn", "pillow")
+def _report(epochs: Sequence[Series], arms: Sequence[Series]) -> dict[str, Any]:
+    rows = epoch_rows(epochs)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "definition": DEFINITION,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "figures": _rows(series),
-        "samples": [
-            {
-                "way": one.title,
-                "layout": one.crew.layout,
-                "samples": [asdict(sample) for sample in one.samples],
-            }
-            for one in series
-        ],
+        "versions": {"python": platform.python_version()} | _versions(),
+        "keras_backend": KERAS_BACKEND,
+        "left_out": left_out(EPOCHS),
+        "figures": rows,
+        "best": best_rows(rows),
+        "arms": arm_rows(arms) if arms else [],
+        "samples": [_samples(one) for one in epochs],
+        "arm_samples": [_samples(one) for one in arms],
     }
+
+
+def _samples(one: Series) -> dict[str, Any]:
+    return {"way": one.entry.title, "layout": one.layout, "samples": [asdict(sample) for sample in one.samples]}
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # `left_out` says so
+            found[name] = None
+    return found
 
 
 def _hardware() -> dict[str, Any]:
@@ -221,6 +144,7 @@ def _hardware() -> dict[str, Any]:
         "cpu": matmul.cpu_model(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "platform": platform.platform(),
+        "cores": len(usable_cores()),
     }
 
 
