@@ -35,11 +35,11 @@ def own(way: Way, watch: Stopwatch) -> Done:
     data = Data.of(dataset(), torch.device("cpu"))
     batch, hidden = way.recipe.batch_size, way.recipe.hidden
     members = stack_size(way.recipe, data.features, data.classes)
-    sparse = data.sparse(batch, hidden[0])
+    sparse = data.sparse(way.recipe)
     if sparse is None:
         raise RuntimeError(f"{dataset().name} is not sparse: fanin's products are the dense ones")
     index = torch.randint(len(data.train_labels), (_BATCHES, members * batch))
-    batches = cycle(list(sparse.batches(index, members, torch.float32)))
+    batches = cycle(list(sparse.train.batches(index, members, torch.float32)))
     weight, deltas = torch.randn(data.features, hidden[0]), torch.randn(batch, hidden[0])
     above = step_products(widths(way.recipe, data.features, data.classes), batch, members)[1:-1]
 

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from card.clock import told
 from card.ours import PRECISIONS, cut
-from fanin.engine import matmul, philox, resident
+from fanin.engine import matmul
+from fanin.engine.card import philox, resident
+from fanin.engine.card.device_masks import DeviceMasks
+from fanin.engine.card.updates import Update
 from fanin.engine.data import Data
 from fanin.engine.ledger import Outcome
-from fanin.engine.masks import DeviceMasks, draw_masks
+from fanin.engine.masks import draw_masks
 from fanin.engine.network import Network
 from fanin.engine.train import train
-from fanin.engine.updates import Update
 from fanin.recipe import Recipe, Trial, choose
 from fanin.streams import Stream
 from way import BATCH, HIDDEN

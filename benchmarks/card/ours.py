@@ -11,8 +11,8 @@ import torch
 
 from card.clock import Row, Run, Scale, measured
 from fanin.engine import matmul
+from fanin.engine.card.resident import Bucket
 from fanin.engine.data import Data
-from fanin.engine.resident import Bucket
 from fanin.recipe import Recipe, Trial
 from way import BATCH, NN
 

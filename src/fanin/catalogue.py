@@ -156,7 +156,7 @@ OPTIMIZERS: dict[str, Entry] = {
     ),
 }
 
-# those of which fanin.engine.updates has a step for a whole stack, on a card
+# those of which fanin.engine.card.updates has a step for a whole stack, on a card
 STACKED_OPTIMIZERS = frozenset({"sgd", "adam", "adamw", "rmsprop"})
 
 NORMALIZATIONS: dict[str, Entry] = {
@@ -172,7 +172,7 @@ LOSSES: dict[str, Entry] = {
 PRECISIONS: dict[str, Entry] = {
     "fp32": Entry("everything in float32"),
     "tf32": Entry("products of TensorFloat-32 operands (10 bits of mantissa); CUDA cards since Ampere only"),
-    "bf16": Entry("products of bfloat16 operands (7 bits of mantissa); weights and all else stay float32"),
+    "bf16": Entry("products of bfloat16 operands (7 bits); not the last layer's, nor a first one's over sparse data"),
 }
 
 TABLES: dict[str, dict[str, Entry]] = {

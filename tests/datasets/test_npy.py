@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import fanin
 from fanin.datasets import load, npy, open_shared, save_shared
@@ -245,3 +246,20 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "0.0"
     assert "MemoryError" in limited("numpy", tmp_path).stderr  # so the limit does bind
+
+
+def test_a_file_that_is_replaced_after_it_was_opened(tmp_path):
+    data = load(four(tmp_path / "toy"))
+    np.save(tmp_path / "new.npy", np.zeros_like(X))
+    (tmp_path / "new.npy").replace(tmp_path / "toy" / "X_train.npy")
+    with pytest.raises(DataError, match="changed since it was opened"):
+        save_shared(data, tmp_path)
+
+
+def test_a_stray_array_among_folders_of_pictures(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    np.save(tmp_path / "embeddings.npy", np.zeros(3))
+    assert load(tmp_path).classes == ("cat", "dog")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -214,18 +211,6 @@ def test_tf32_needs_a_card(digits, study):
     with pytest.raises(RecipeError, match="tf32 needs a CUDA card"):
         check([tf32], digits, "cpu")
     check([tf32], digits, "cuda")
-
-
-def test_a_trial_in_tf32_does_not_choose_the_path_of_others(tmp_path, digits, study):
-    run([study], out=tmp_path, data=digits, jobs=0)
-    with contextlib.closing(sqlite3.connect(tmp_path / "fanin.sqlite")) as db, db:
-        rows = db.execute("SELECT id, content FROM environments").fetchall()
-        changed = [(json.dumps(json.loads(content) | {"matmul": "tf32"}), i) for i, content in rows]
-        db.executemany("UPDATE environments SET content = ? WHERE id = ?", changed)
-    more = study.changed(seeds=study.seeds + 1)
-    assert run([more], out=tmp_path, data=digits, jobs=0).failed == 0
-    with Store.open(tmp_path) as store:
-        assert {"blas", "onednn"} & {e["matmul"] for e in store.environments()}
 
 
 def test_arguments_are_checked(tmp_path, digits, study):

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is n
 
 INTERPRETED = """
 import torch
-from fanin.engine import kernels, philox
-from fanin.engine.updates import Update
-from fanin.engine.masks import DeviceMasks
+from fanin.engine.card import kernels, philox
+from fanin.engine.card.updates import Update
+from fanin.engine.card.device_masks import DeviceMasks
 from fanin.recipe import Recipe, Trial, choose
 import test_updates
 
@@ -62,7 +62,7 @@ warnings.simplefilter("ignore")
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from fanin.engine import kernels
+from fanin.engine.card import kernels
 
 NUMBERS = ["*fp32"]
 PLACE = ["*i64", "*i1", "i32", "i32"]

@@ -103,3 +103,25 @@ def test_stacks_exactly_sees_a_product_that_depends_on_the_stack(monkeypatch: py
     monkeypatch.setattr(torch, "bmm", wrong)
     assert not matmul.stacks_exactly([64, 32, 10], 16, 3)
     assert matmul.stacks_exactly([64, 32, 10], 16, 1)
+
+
+def test_slots_alike_sees_a_product_that_depends_on_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul.use("blas")
+    assert matmul.slots_alike([64, 32, 10], 16, 3)
+    bmm = torch.bmm
+
+    def wrong(a: torch.Tensor, b: torch.Tensor, **keywords: torch.Tensor) -> torch.Tensor:
+        product = bmm(a, b, **keywords)
+        product[-1].mul_(1 + 2**-22)
+        return product
+
+    monkeypatch.setattr(torch, "bmm", wrong)
+    assert not matmul.slots_alike([64, 32, 10], 16, 3)
+
+
+@pytest.mark.parametrize(("name", "inside"), [("tf32", "high"), ("fp32", "highest"), ("bf16", "highest")])
+def test_a_precision_ends_where_it_began(name: str, inside: str) -> None:
+    matmul.use("blas")
+    with matmul.precision(name):
+        assert torch.get_float32_matmul_precision() == inside
+    assert matmul.in_use() == "blas"

@@ -126,3 +126,8 @@ def test_lbfgs_calls_again_for_all_but_the_first_evaluation() -> None:
     optimizer.step(torch.tensor([first]), again)
     assert len(calls) == 3  # four iterations, three of them followed by an evaluation
     assert float(network.parameters.square().sum()) < first
+
+
+def test_lbfgs_is_not_stacked() -> None:
+    with pytest.raises(ValueError, match="stack of one"):
+        stack([{"name": "lbfgs"}, {"name": "lbfgs"}])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fanin.engine import philox
-from fanin.engine.masks import DeviceMasks, draw_masks
+from fanin.engine.card import philox
+from fanin.engine.card.device_masks import DeviceMasks
+from fanin.engine.masks import draw_masks
 from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream
 

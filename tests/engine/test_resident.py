@@ -9,8 +9,8 @@ import oracle
 import pytest
 import torch
 
-from fanin.engine import bucket, resident
-from fanin.engine.replay import Replay
+from fanin.engine.card import bucket, resident
+from fanin.engine.card.replay import Replay
 from fanin.engine.train import Outcome, train
 from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream

@@ -29,13 +29,14 @@ def sparse_inputs(rows: int, features: int, seed: int = 0) -> Tensor:
 
 def sparse_data(features: int = 40, examples: int = 120) -> Data:
     data = oracle.problem(examples=examples, features=features, classes=5, tests=30)
-    return replace(data, train_inputs=sparse_inputs(examples, features), scale=1 / 255)
+    train_inputs, test_inputs = sparse_inputs(examples, features), sparse_inputs(30, features, 1)
+    return replace(data, train_inputs=train_inputs, test_inputs=test_inputs, scale=1 / 255)
 
 
 @pytest.fixture
 def always_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the sparse first layer for the smallest nets too."""
-    monkeypatch.setattr(sparse, "_gain", lambda *_: 1.0)
+    monkeypatch.setattr(sparse, "_MAKING", -1.0)
 
 
 def dense(entries: sparse.Entries, rows: int, columns: int) -> Tensor:
@@ -97,10 +98,16 @@ def test_an_empty_batch() -> None:
 def test_only_large_layers_over_sparse_data_gain() -> None:
     data = sparse_data(features=400, examples=100)
     thin = replace(data, train_inputs=data.train_inputs * (torch.arange(400) % 4 == 0))
-    assert thin.sparse(100, 512) is not None
-    assert thin.sparse(100, 8) is None  # too little to save
-    assert replace(data, train_inputs=data.train_inputs.clamp(min=1)).sparse(100, 512) is None
-    assert replace(data, train_inputs=data.train_inputs.to("meta")).sparse(100, 512) is None
+    thin = replace(thin, test_inputs=thin.train_inputs[:7])
+    wide = Recipe(hidden=(512,), batch_size=100)
+    assert thin.sparse(wide) is not None
+    assert thin.sparse(Recipe(hidden=(8,), batch_size=100)) is None  # too little to save
+    assert thin.sparse(Recipe(hidden=(), batch_size=100)) is None
+    for part in ("train_inputs", "test_inputs"):
+        full = replace(thin, **{part: thin.train_inputs.clamp(min=1)})
+        assert full.sparse(wide) is None
+        assert "_sparse" not in vars(full)  # not made to be thrown away
+    assert replace(thin, train_inputs=data.train_inputs.to("meta")).sparse(wide) is None
 
 
 @pytest.mark.usefixtures("always_sparse")
@@ -111,7 +118,7 @@ def test_training_on_sparse_batches_agrees_with_autograd(optimizer: str, fields:
     choice = {"name": "lbfgs", "lr": 0.01, "max_iter": 2, "history_size": 3} if optimizer == "lbfgs" else optimizer
     recipe = Recipe.from_dict({"hidden": [9, 7], "batch_size": 12, "epochs": 2, "optimizer": choice, **fields})
     data = sparse_data(examples=36 if optimizer == "lbfgs" else 120)
-    assert data.sparse(12, 9) is not None
+    assert data.sparse(recipe) is not None
     trial = Trial(recipe, 3)
     oracle.agree(oracle.engine(trial, data), oracle.reference(trial, data))
 

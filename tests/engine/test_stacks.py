@@ -38,7 +38,7 @@ def check(trials: Sequence[Trial], data: Data, orders: Sequence[Sequence[int]] |
 
 def exact(recipe: Recipe, data: Data, members: int) -> bool:
     sizes = [data.features, *recipe.hidden, recipe.outputs or data.classes]
-    return matmul.stacks_exactly(sizes, recipe.batch_size, members)
+    return matmul.stacks_exactly(sizes, recipe.batch_size, members, precision=recipe.precision)
 
 
 def require_exact(recipe: Recipe, data: Data, members: int) -> None:
@@ -77,6 +77,18 @@ def test_every_optimizer_with_other_rates_beside(optimizer: str, variant: str) -
     ]
     require_exact(recipes[0], EVEN, 4)
     check([Trial(r, seed) for seed, r in enumerate(recipes)], EVEN)
+
+
+@pytest.mark.parametrize("path", matmul.PATHS)
+@pytest.mark.parametrize("batch", [2, 4, 16])
+def test_small_products_in_bfloat16(batch: int, path: str) -> None:
+    """Too small alone for the library that multiplies the stack: each must be multiplied alone in the stack as well."""
+    matmul.use(path)
+    recipe = recipe_of(hidden=(32, 32, 32), batch_size=batch, epochs=1, precision="bf16")
+    if path == "blas":
+        assert exact(recipe, EVEN, 8)
+    require_exact(recipe, EVEN, 8)  # the last layer is multiplied in float32
+    check([Trial(recipe, seed) for seed in range(8)], EVEN)
 
 
 @pytest.mark.parametrize("path", matmul.PATHS)

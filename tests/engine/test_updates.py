@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fanin.catalogue import STACKED_OPTIMIZERS
-from fanin.engine import updates
+from fanin.engine.card import updates
+from fanin.engine.card.updates import Update
 from fanin.engine.network import Network
-from fanin.engine.updates import Update
 from fanin.recipe import Choice, Recipe, choose
 
 # (options of the first member, of the second): what may differ in one stack

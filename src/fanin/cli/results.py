@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,8 @@ def prepare() -> None:
     """Load what tables and the page need, so that it need not be waited for when the results are there."""
     from fanin.report import summary, table, vega  # noqa: F401 - loading them is the point
 
-    vega.start()
+    with contextlib.suppress(Exception):  # a page that cannot be drawn says so then, and is no reason not to train
+        vega.start()
 
 
 def print_json(found: Sequence[StudySummary]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fanin.datasets.arrays import Dataset
 from fanin.datasets.idx import find_idx, load_folder, load_pair
-from fanin.datasets.npy import find_npy, load_npy
+from fanin.datasets.npy import find_npy, load_npy, named_as_data
 from fanin.datasets.npz import load_npz
 from fanin.datasets.pictures import load_pictures
 from fanin.datasets.table import load_csv
@@ -48,7 +48,9 @@ def load_path(spec: str, folder: Path | None = None) -> Dataset:
 def _load_folder(folder: Path) -> Dataset:
     if found := find_idx(folder):
         return load_folder(folder, found)
-    if files := find_npy(folder):
+    files = find_npy(folder)
+    has_classes = any(entry.is_dir() for entry in folder.iterdir())  # a stray array among pictures is not the data
+    if files and (named_as_data(folder, files) or not has_classes):
         return load_npy(folder, files)
     return load_pictures(folder)
 

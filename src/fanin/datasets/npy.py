@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fanin.datasets.arrays import Array, Dataset
 from fanin.datasets.assemble import Examples, assemble
 from fanin.datasets.header import read_header
 from fanin.datasets.naming import Pair, training_and_test
+from fanin.datasets.place import stamp
 from fanin.datasets.unpack import MAX_BYTES, require_file
 from fanin.errors import DataError
 
@@ -25,6 +27,15 @@ _LABELS = ("int64",)
 def find_npy(folder: Path) -> list[str]:
     """The names of the .npy files in a folder."""
     return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".npy"))
+
+
+def named_as_data(folder: Path, files: list[str]) -> bool:
+    """Whether the names of these files say which are inputs and which are labels."""
+    try:
+        training_and_test(files, folder, "")
+    except DataError:
+        return False
+    return True
 
 
 def load_npy(folder: Path, files: list[str]) -> Dataset:
@@ -58,7 +69,9 @@ def _mapped(path: Path, as_they_are: tuple[str, ...]) -> Array:
         _check_whole(path, header, math.prod(shape) * dtype.itemsize)
         if 0 in shape:  # there is nothing to map; what uses it says what is wrong with that
             return np.empty(shape, dtype)
-        array = np.memmap(path, dtype, "r", header, shape, "F" if fortran else "C")
+        before = stamp(path)
+        array: Any = np.memmap(path, dtype, "r", header, shape, "F" if fortran else "C")
+        array.stamp = before  # see fanin.datasets.place
     except DataError:
         raise
     except Exception as error:  # a corrupt header may raise nearly anything in numpy, which parses it as Python

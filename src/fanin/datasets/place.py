@@ -30,7 +30,7 @@ def place_of(array: Array) -> dict[str, Any] | None:
         "offset": mapped.offset + _address(array) - _address(mapped),
         "dtype": array.dtype.name,
         "shape": list(array.shape),
-        **_stamp(path),
+        **_unchanged(path, mapped),
     }
 
 
@@ -41,7 +41,7 @@ def at_place(place: dict[str, Any]) -> Array:
     """
     path = Path(place["file"])
     try:
-        if any(place[key] != value for key, value in _stamp(path).items()):
+        if any(place[key] != value for key, value in stamp(path).items()):
             raise DataError(f"{path}: changed while it was in use; run again")
         dtype, shape = np.dtype(place["dtype"]), tuple(place["shape"])
         return np.memmap(path, dtype, "r", place["offset"], shape).view(np.ndarray)
@@ -53,7 +53,15 @@ def _address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _stamp(path: Path) -> dict[str, int]:
+def _unchanged(path: Path, mapped: np.memmap) -> dict[str, int]:
+    """The file's stamp; DataError if another file has taken its name, or its content, since it was mapped."""
+    now = stamp(path)
+    if getattr(mapped, "stamp", now) != now:  # arrays that a caller mapped bear none
+        raise DataError(f"{path}: changed since it was opened; run again")
+    return now
+
+
+def stamp(path: Path) -> dict[str, int]:
     """What shows that a file is still the one it was."""
     status = path.stat()
     return {"size": status.st_size, "modified": status.st_mtime_ns, "inode": status.st_ino}

@@ -67,8 +67,7 @@ class Accounts:
     def path(self, now: dict[str, object]) -> str:
         """The matmul path of this folder's earlier trials on such a machine, else the one it would take now."""
         for earlier in self._store.environments():
-            alike = all(earlier.get(key) == now[key] for key in ("cpu", "isa", "torch", "device"))
-            if alike and earlier["matmul"] != "tf32":  # that was the recipe's wish, not the machine's path
+            if all(earlier.get(key) == now[key] for key in ("cpu", "isa", "torch", "device")):
                 return earlier["matmul"]
         return str(now["matmul"])
 

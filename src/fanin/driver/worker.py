@@ -40,8 +40,7 @@ class Worker:
 
     def train(self, task: Task, say: Callable[[EpochDone], object]) -> Finished:
         """The records of a task's trials, in their order."""
-        precision = task.trials[0].recipe.precision
-        matmul.use("tf32" if precision == "tf32" else task.path)
+        matmul.use(task.path)
         outcomes: list[Outcome] = []
         for trials, ids in self._stacks(task):
             outcomes += train(trials, ids, self._data, device=self._device, on_epoch=lambda n: say(EpochDone(n)))
@@ -65,10 +64,16 @@ class Worker:
 
     def _exact(self, task: Task, sizes: tuple[int, ...]) -> bool:
         recipe = task.trials[0].recipe
-        key = (task.path, sizes, recipe.batch_size, len(task.trials), recipe.precision)
+        sparse = self._data.sparse(recipe) is not None
+        key = (task.path, sizes, recipe.batch_size, len(task.trials), recipe.precision, sparse)
         if key not in self._stack_exactly:
             self._stack_exactly[key] = matmul.stacks_exactly(
-                sizes, recipe.batch_size, len(task.trials), precision=recipe.precision, device=self._device
+                sizes,
+                recipe.batch_size,
+                len(task.trials),
+                precision=recipe.precision,
+                device=self._device,
+                sparse=sparse,
             )
         return self._stack_exactly[key]
 

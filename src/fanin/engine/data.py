@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fanin.datasets import Dataset
-from fanin.engine.sparse import SparseInputs, might_pay, pays
+from fanin.engine.sparse import SparseInputs, SparseParts, density, pays
+from fanin.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,20 @@ class Data:
         """Width of a row."""
         return self.train_inputs.shape[1]
 
-    def sparse(self, batch: int, width: int) -> SparseInputs | None:
-        """Training inputs in sparse form, if a first layer of `width` units gains by it."""
-        if might_pay(self.train_inputs, batch, width) and pays(self._sparse, self.features, batch, width):
+    def sparse(self, recipe: Recipe) -> SparseParts | None:
+        """Inputs in sparse form, if the recipe's first hidden layer gains by it."""
+        if recipe.hidden and pays(recipe.batch_size, self.features, recipe.hidden[0], self._density):
             return self._sparse
         return None
 
     @cached_property
-    def sparse_test(self) -> SparseInputs:
-        """Test inputs in sparse form."""
-        return SparseInputs(self.test_inputs, self.scale)
+    def _density(self) -> float:
+        """Share of filled inputs, of the fuller part; 1 where a sparse form is not to be had."""
+        return max(density(inputs) for inputs in (self.train_inputs, self.test_inputs))
 
     @cached_property
-    def _sparse(self) -> SparseInputs:
-        return SparseInputs(self.train_inputs, self.scale)
+    def _sparse(self) -> SparseParts:
+        return SparseParts(*(SparseInputs(inputs, self.scale) for inputs in (self.train_inputs, self.test_inputs)))
 
 
 def _shared(array: np.ndarray) -> Tensor:

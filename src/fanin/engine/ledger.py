@@ -14,6 +14,7 @@ from fanin.engine.data import Data
 from fanin.engine.evaluate import Score, evaluate
 from fanin.engine.network import Layer, Network
 from fanin.engine.probe import Probe
+from fanin.engine.sparse import SparseParts
 from fanin.recipe import Recipe, Trial
 from fanin.record import Divergence, Epoch, LayerSignal, Record
 
@@ -42,17 +43,18 @@ class Ledger:
     """Measures every trial before training and after each epoch.
 
     together: members are measured as one stack, as a card wants it, or else one by one, as a cache wants it; an
-    empty slot of such a stack is measured too, and forgotten.
+    empty slot of such a stack is measured too, and forgotten. sparse: the data in sparse form, for those one by one.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, data: Data, *, together: bool) -> None:
+    def __init__(
+        self, network: Network, recipe: Recipe, data: Data, *, together: bool, sparse: SparseParts | None = None
+    ) -> None:
         self._network, self._recipe, self._data = network, recipe, data
         members = range(len(network.parameters))
         self._parts = [list(members)] if together else [[m] for m in members]
         self._probe = Probe(self._layers(self._parts[0]), recipe, data)
         self._entries: dict[int, _Entry] = {}
-        sparse = data.sparse(recipe.batch_size, recipe.hidden[0]) if recipe.hidden and not together else None
-        self._sparse = {True: data.sparse_test, False: sparse} if sparse else {}
+        self._sparse = sparse
 
     @property
     def alive(self) -> list[int]:
@@ -130,10 +132,12 @@ class Ledger:
 
     def _scores(self, wanted: Sequence[int], *, test: bool) -> dict[int, Score]:
         data, out = self._data, {}
+        both = self._sparse
+        sparse = None if both is None else both.test if test else both.train
         inputs, labels = (data.test_inputs, data.test_labels) if test else (data.train_inputs, data.train_labels)
         for part in self._parts:
             if not set(part).isdisjoint(wanted):
-                layers, sparse = self._layers(part), self._sparse.get(test)
+                layers = self._layers(part)
                 found = evaluate(layers, self._recipe, inputs, labels, data.scale, raw=test, sparse=sparse)
                 out |= dict(zip(part, found, strict=True))
         return out

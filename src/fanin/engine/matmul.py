@@ -7,13 +7,15 @@ the error decides first, and the path is recorded with every trial.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +49,18 @@ class MatmulProbe:
 def use(path: str) -> None:
     """Send this process's float32 products down `path`, or to TensorFloat-32 ("tf32")."""
     torch.set_float32_matmul_precision(_SETTINGS[path])
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Within, this process's float32 products are computed as a recipe's `precision` says, then as before."""
+    before = torch.get_float32_matmul_precision()
+    if name == "tf32":
+        use("tf32")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def in_use() -> str:
@@ -135,21 +149,49 @@ def best_seconds(run: Callable[[], object], *, budget: float = 0.01) -> float:
 
 
 def stacks_exactly(
-    sizes: Sequence[int], batch: int, members: int, *, precision: str = "fp32", device: torch.device | str = "cpu"
+    sizes: Sequence[int],
+    batch: int,
+    members: int,
+    *,
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
+    sparse: bool = False,
 ) -> bool:
-    """Whether products of a stack equal each member's own, bit for bit, for these shapes on this machine."""
+    """Whether products of a stack equal each member's own, bit for bit, for these shapes on this machine.
+
+    sparse: the first layer's products are sparse, which are computed member by member.
+    """
+    for compute, operands in list(_layers(sizes, batch, members, precision, device))[1 if sparse else 0 :]:
+        together = compute(*operands)
+        for m in range(members):
+            alone = compute(*(t[m : m + 1] for t in operands))
+            if not all(torch.equal(t[m : m + 1], a) for t, a in zip(together, alone, strict=True)):
+                return False
+    return True
+
+
+def slots_alike(
+    sizes: Sequence[int], batch: int, slots: int, *, precision: str = "fp32", device: torch.device | str = "cpu"
+) -> bool:
+    """Whether products in a stack of this size are the same bits in whatever slot they are computed."""
+    for compute, operands in _layers(sizes, batch, slots, precision, device):
+        here = compute(*operands)
+        elsewhere = compute(*(t.roll(1, 0) for t in operands))
+        if not all(torch.equal(a.roll(1, 0), b) for a, b in zip(here, elsewhere, strict=True)):
+            return False
+    return True
+
+
+def _layers(
+    sizes: Sequence[int], batch: int, members: int, precision: str, device: torch.device | str
+) -> Iterator[tuple[Callable[..., list[Tensor]], list[Tensor]]]:
+    """Each layer's three products as a function of random operands, and those."""
     generator = torch.Generator().manual_seed(0)
     layers = dense(len(sizes) - 1, precision)
     for i, (layer, (fan_in, fan_out)) in enumerate(zip(layers, pairwise(sizes), strict=True)):
         shapes = (members, batch, fan_in), (members, fan_out, fan_in), (members, batch, fan_out)
         operands = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
-        first, last = i == 0 and len(sizes) > 2, i == len(sizes) - 2
-        together = _products(layer, *operands, first=first, last=last)
-        for m in range(members):
-            alone = _products(layer, *(t[m : m + 1] for t in operands), first=first, last=last)
-            if not all(torch.equal(t[m : m + 1], a) for t, a in zip(together, alone, strict=True)):
-                return False
-    return True
+        yield partial(_products, layer, first=i == 0 and len(sizes) > 2, last=i == len(sizes) - 2), operands
 
 
 def _products(layer: Products, x: Tensor, weight: Tensor, delta: Tensor, *, first: bool, last: bool) -> list[Tensor]:

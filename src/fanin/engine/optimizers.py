@@ -51,6 +51,8 @@ class Optimizer:
     def __init__(self, trials: Sequence[Trial], network: Network) -> None:
         choices = [trial.recipe.optimizer for trial in trials]
         self.name = choices[0].name
+        if self.name == "lbfgs" and len(choices) > 1:
+            raise ValueError(f"expected a stack of one for LBFGS, which searches along one line; got {len(choices)}")
         build = _FUSED.get(self.name, _Plain) if network.parameters.device.type in ("cpu", "cuda") else _Plain
         members: dict[Choice, list[int]] = {}
         for m, choice in enumerate(choices):

@@ -1,7 +1,7 @@
 """Probe: second moments of activations and gradients, dead and saturated units, on a fixed part of the training set.
 
-The pass is a training-mode pass without dropout (batch statistics where there is batch normalisation, whose running
-statistics it leaves alone), so that it shows what the next step's gradient would meet.
+The pass is a training-mode pass in float32 without dropout (batch statistics where there is batch normalisation, whose
+running statistics it leaves alone), so that it shows what the next step's gradient would meet.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-_LARGEST = 2**27  # entries of a training set that is kept in sparse form too, five bytes for each that is not zero
+_LARGEST = 2**27  # entries of a part that is kept in sparse form too: four bytes and its own for each that is not zero
 _ROWS = 512  # converted at a time
 _BATCHES = 16  # made at a time: enough to share the cost of a call, few enough to stay in the cache
 
@@ -62,11 +62,6 @@ class SparseInputs:
         self._rows: Any = sparse.csr_array(content, shape=tuple(inputs.shape))
         self._scale = scale
 
-    @property
-    def density(self) -> float:
-        """Share of entries that are not zero."""
-        return self._rows.nnz / np.prod(self._rows.shape, dtype=np.float64)
-
     def block(self, start: int, stop: int, dtype: torch.dtype) -> Entries:
         """The rows from `start` to `stop`, scaled."""
         rows = self._rows[start:stop]
@@ -108,17 +103,26 @@ class SparseInputs:
             )
 
 
-def might_pay(inputs: Tensor, batch: int, width: int) -> bool:
-    """Whether a first layer of `width` units could gain, by sizes alone: only then the data are looked through."""
-    return inputs.device.type == "cpu" and inputs.numel() <= _LARGEST and _gain(batch, inputs.shape[1], width, 0.0) > 0
+@dataclass(frozen=True)
+class SparseParts:
+    """Both parts of a data set."""
+
+    train: SparseInputs
+    test: SparseInputs
 
 
-def pays(inputs: SparseInputs, features: int, batch: int, width: int) -> bool:
-    """Whether a first layer of `width` units gains: a question of recipe and data, never of how trials are packed."""
-    return _gain(batch, features, width, inputs.density) > 0
+def density(inputs: Tensor) -> float:
+    """Share of entries that are not zero; 1 for what is too large to be kept twice, or not in main memory."""
+    if inputs.device.type != "cpu" or inputs.numel() > _LARGEST:
+        return 1.0
+    parts = (inputs[start : start + _ROWS].numpy() for start in range(0, len(inputs), _ROWS))
+    return sum(int(np.count_nonzero(part)) for part in parts) / inputs.numel()
 
 
-def _gain(batch: int, features: int, width: int, density: float) -> float:
-    """About how many seconds of a step are saved: forward and gradient by the weight."""
+def pays(batch: int, features: int, width: int, density: float) -> bool:
+    """Whether a first layer of `width` units gains: a question of recipe and data, never of how trials are packed.
+
+    Counted are a step's forward and gradient by the weight, and what making a batch costs.
+    """
     flop = 4.0 * batch * features * width
-    return flop / _DENSE - density * flop / _SPARSE - _MAKING
+    return flop / _DENSE - density * flop / _SPARSE > _MAKING

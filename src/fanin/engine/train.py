@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fanin.catalogue import STACKED_OPTIMIZERS
-from fanin.engine import resident
-from fanin.engine.bucket import bucket_size
+from fanin.engine import matmul
+from fanin.engine.card import resident
+from fanin.engine.card.bucket import bucket_size
 from fanin.engine.data import Data, Gatherer
 from fanin.engine.environment import environment
 from fanin.engine.ledger import Ledger, Outcome
@@ -36,16 +37,22 @@ def train(
 ) -> list[Outcome]:
     """Train a cohort: trials whose recipes differ in numbers only. Each result is that of the trial alone.
 
-    On a card, trials whose optimiser has a step for whole stacks go through a resident bucket (engine.resident); all
-    others, and all on other devices, through the loop below. `on_epoch(members)` is called whenever so many members
-    have finished one more epoch. A member whose loss is not finite is frozen and recorded as diverged; its neighbours
-    go on untouched.
+    On a card, trials whose optimiser has a step for whole stacks go through a resident bucket (engine.card.resident),
+    if products there do not depend on the slot; all others, and all on other devices, through the loop below.
+    `on_epoch(members)` is called whenever so many members have finished one more epoch. A member whose loss is not
+    finite is frozen and recorded as diverged; its neighbours go on untouched.
     """
     recipe, device = trials[0].recipe, torch.device(device)
     check_against(recipe, examples=len(data.train_labels), classes=data.classes)
     if device.type == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS:
         slots = bucket_size(recipe, data, len(trials), device=device)
-        return resident.train(trials, ids, data, slots=slots, device=device, dtype=dtype, on_epoch=on_epoch)
+        sizes = widths(recipe, data.features, data.classes)
+        with matmul.precision(recipe.precision):
+            alike = matmul.slots_alike(sizes, recipe.batch_size, slots, precision=recipe.precision, device=device)
+        if alike:
+            return resident.train(trials, ids, data, slots=slots, device=device, dtype=dtype, on_epoch=on_epoch)
+        alone = (_Loop([trial], data, device=device, dtype=dtype) for trial in trials)
+        return [loop.run([trial_id], on_epoch)[0] for loop, trial_id in zip(alone, ids, strict=True)]
     return _Loop(trials, data, device=device, dtype=dtype).run(ids, on_epoch)
 
 
@@ -62,12 +69,12 @@ class _Loop:
         self._network.initialize(trials)
         self._optimizer = Optimizer(trials, self._network)
         products = dense(len(sizes) - 1, recipe.precision)
-        self._sparse = data.sparse(batch, recipe.hidden[0]) if recipe.hidden else None
+        self._sparse = data.sparse(recipe)
         if self._sparse:
             products[0] = self._first = SparseFirstLayer()
         self._passes = Passes(self._network.layers, recipe, batch, products)
         self._gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, batch, dtype=dtype)
-        self._ledger = Ledger(self._network, recipe, data, together=False)
+        self._ledger = Ledger(self._network, recipe, data, together=False, sparse=self._sparse)
         self._dropout = recipe.dropout > 0
 
     def run(self, ids: Sequence[str], on_epoch: Callable[[int], object] | None) -> list[Outcome]:
@@ -76,7 +83,8 @@ class _Loop:
         ledger.open(dict(enumerate(self._trials)))
         for epoch in range(1, self._recipe.epochs + 1):
             begun = time.perf_counter()
-            costs = self._epoch(epoch)
+            with matmul.precision(self._recipe.precision):
+                costs = self._epoch(epoch)
             seconds = time.perf_counter() - begun
             means = {m: math.fsum(step[m] for step in costs) / len(costs) for m in ledger.alive}
             for m in ledger.close_epoch(means, len(costs), seconds):
@@ -92,7 +100,7 @@ class _Loop:
         """The losses of an epoch's steps, by member; it ends with the last member's life."""
         passes, layers, gradients = self._passes, self._network.layers, self._network.layer_gradients
         batches = _batches(self._trials, epoch, self._data.train_labels, self._steps, self._recipe.batch_size)
-        sparse = self._sparse.batches(batches, len(self._trials), self._dtype) if self._sparse else None
+        sparse = self._sparse.train.batches(batches, len(self._trials), self._dtype) if self._sparse else None
         costs: list[list[float]] = []
         for step in range(self._steps):
             self._gather.labels(batches[step], passes.labels)

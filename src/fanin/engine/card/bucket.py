@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +10,9 @@ from itertools import pairwise
 
 import torch
 
+from fanin.engine.card.resident import Bucket
 from fanin.engine.data import Data
 from fanin.engine.network import widths
-from fanin.engine.resident import Bucket
 from fanin.recipe import Recipe, Trial
 
 SIZES = (8, 32, 128)  # few, so that shapes, algorithms and bits stay fixed
@@ -61,6 +62,9 @@ def slot_bytes(recipe: Recipe, data: Data) -> int:
 
 
 def _free(device: torch.device) -> int:
+    """Free bytes of the card, with what this process only keeps in store given back."""
+    gc.collect()
+    torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fanin.engine.card.philox import triton_for
 from fanin.engine.network import Network
 from fanin.recipe import Choice, optimizer_flags
 
@@ -23,7 +23,7 @@ from fanin.recipe import Choice, optimizer_flags
 class Update:
     """The optimiser of M slots; all share `choice`'s name and flags, each has its own numbers.
 
-    kernels: use the Triton kernels; by default on a card where Triton is installed.
+    kernels: use the Triton kernels, which are for float32; by default on a card where Triton is installed.
     """
 
     def __init__(self, choice: Choice, network: Network, *, kernels: bool | None = None) -> None:
@@ -37,7 +37,7 @@ class Update:
         self._choices: list[Choice | None] = [None] * members
         self._taken = [0] * members
         if kernels is None:
-            kernels = device.type == "cuda" and find_spec("triton") is not None
+            kernels = triton_for(device) and self._rows.dtype == torch.float32
         self._move = _kernel(choice.name, self._flags) if kernels else self._plainly
         self._plain = partial(_PLAIN[choice.name], **self._flags)
 
@@ -52,16 +52,23 @@ class Update:
     def begin_epoch(self, steps: int) -> None:
         """Make the table of the next `steps` steps; its memory stays where it is as long as their number does."""
         table = torch.zeros(steps, len(self._choices), self._count, dtype=torch.float64)
+        known: dict[tuple[Choice, int], Tensor] = {}  # the seeds of an arm share theirs
         for m, choice in enumerate(self._choices):
             if choice is not None:
-                t = self._taken[m] + torch.arange(1, steps + 1, dtype=torch.float64)
-                table[:, m] = torch.stack(
-                    [torch.as_tensor(c, dtype=torch.float64).expand(steps) for c in self._coefficients(choice, t)], 1
-                )
+                key = choice, self._taken[m]
+                if key not in known:
+                    known[key] = self._rows_of(choice, self._taken[m], steps)
+                table[:, m] = known[key]
                 self._taken[m] += steps
         if len(self._table) != steps:
             self._table = torch.zeros_like(table, dtype=self._rows.dtype, device=self._rows.device)
         self._table.copy_(table)
+
+    def _rows_of(self, choice: Choice, taken: int, steps: int) -> Tensor:
+        """(steps, C): the coefficients of one member that has taken so many steps."""
+        t = taken + torch.arange(1, steps + 1, dtype=torch.float64)
+        columns = (torch.as_tensor(c, dtype=torch.float64) for c in self._coefficients(choice, t))
+        return torch.stack([column.expand(steps) for column in columns], 1)
 
     def step(self, step: Tensor, alive: Tensor) -> None:
         """Move the rows that are alive (M,); `step` (1,) counts from 0 within the epoch."""
@@ -180,6 +187,6 @@ _PLAIN: dict[str, Callable[..., None]] = {
 
 
 def _kernel(name: str, flags: dict[str, bool]) -> Callable[..., None]:
-    from fanin.engine import kernels  # loads Triton
+    from fanin.engine.card import kernels  # loads Triton
 
     return partial(getattr(kernels, name), **flags)

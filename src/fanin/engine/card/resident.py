@@ -9,25 +9,30 @@ trial at that very step: from then on its row is not touched.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from fanin.engine import philox
+from fanin.engine import matmul
+from fanin.engine.card import philox
+from fanin.engine.card.device_masks import DeviceMasks
+from fanin.engine.card.replay import Replay
+from fanin.engine.card.updates import Update
 from fanin.engine.data import Data, Gatherer
 from fanin.engine.environment import environment
 from fanin.engine.ledger import Ledger, Outcome
-from fanin.engine.masks import DeviceMasks, draw_masks
+from fanin.engine.masks import draw_masks
 from fanin.engine.network import Network, widths
 from fanin.engine.passes import Passes, first_bad_layer
 from fanin.engine.products import dense
-from fanin.engine.replay import Replay
-from fanin.engine.updates import Update
 from fanin.recipe import Recipe, Trial
 from fanin.record import Divergence
+from fanin.streams import BLOCK
+
+_ORDERS = 32  # slots whose order is drawn at a time: 8 bytes an example, and as much again to sort
 
 
 class Bucket:
@@ -52,6 +57,7 @@ class Bucket:
         self._index = torch.zeros(slots, 1, batch, dtype=torch.int64, device=device)
         self._costs = torch.zeros(self.steps, slots, dtype=dtype, device=device)
         self._trials: dict[int, Trial] = {}
+        self._draw_words = philox.drawer(device)
         self._replay = Replay(self._one_step, device, rewind=self._step.zero_)  # nobody is alive yet
         self.network.reset()
 
@@ -70,13 +76,13 @@ class Bucket:
         del self._trials[m]
         self._alive[m] = False
 
-    def run_epoch(self, epochs: dict[int, int]) -> list[list[float]]:
-        """Train the given slots through their epochs; every step's losses, by slot."""
+    def run_epoch(self, epochs: dict[int, int]) -> Tensor:
+        """Train the given slots through their epochs; every step's losses (steps, M), on the host, in float64."""
         self._epochs.copy_(torch.tensor([epochs.get(m, 0) for m in range(self.slots)]))
         self._draw_orders()
         self._update.begin_epoch(self.steps)
         self.run_steps(self.steps)
-        return self._costs.tolist()  # the one wait of an epoch
+        return self._costs.cpu().double()  # the one wait of an epoch
 
     def run_steps(self, count: int) -> None:
         """The first so many steps of an epoch, without waiting for them."""
@@ -88,9 +94,11 @@ class Bucket:
         examples = len(self._data.train_labels)
         low = 2 ** (examples - 1).bit_length() - 1
         zero = torch.zeros_like(self._step)
-        for rows in torch.arange(self.slots, device=self._step.device).split(32):  # a few at a time: words are 8 bytes
-            words = philox.words(self._order_keys[rows], examples, layer=0, step=zero, epoch=self._epochs[rows])
-            tagged = (words & ~low | torch.arange(examples, device=words.device)) ^ philox.signed(2**63)
+        words = torch.empty(_ORDERS, -(-examples // BLOCK) * BLOCK, dtype=torch.int64, device=self._step.device)
+        for rows in torch.arange(self.slots, device=self._step.device).split(_ORDERS):
+            drawn = words[: len(rows)]
+            self._draw_words(self._order_keys[rows], drawn, layer=0, step=zero, epoch=self._epochs[rows])
+            tagged = (drawn[:, :examples] & ~low | torch.arange(examples, device=words.device)) ^ philox.signed(2**63)
             order = torch.sort(tagged, 1).values & low
             self._order[rows] = order[:, : self.steps * self.recipe.batch_size].view(len(rows), self.steps, -1)
 
@@ -136,7 +144,8 @@ def train(
 ) -> list[Outcome]:
     """Train trials whose recipes differ in numbers only, `slots` at a time; outcomes in the trials' order."""
     recipe = trials[0].recipe
-    bucket = Bucket(recipe, data, slots, dtype=dtype, device=device)
+    with matmul.precision(recipe.precision):  # what is captured keeps it; scores and probes are in float32
+        bucket = Bucket(recipe, data, slots, dtype=dtype, device=device)
     ledger = Ledger(bucket.network, recipe, data, together=True)
     waiting, outcomes, runs_on = deque(range(len(trials))), {}, environment(device, members=slots)
     held: dict[int, int] = {}  # slot -> number of its trial
@@ -147,20 +156,29 @@ def train(
         epochs = {m: ledger.epoch(m) for m in held}
         costs = bucket.run_epoch(epochs)
         seconds = time.perf_counter() - begun
+        lost = ~costs.isfinite()
         for m, epoch in epochs.items():
-            step = next((s for s, row in enumerate(costs) if not math.isfinite(row[m])), None)
-            if step is not None:
-                ledger.diverge(m, Divergence(epoch, step + 1, bucket.bad_layer(m, epoch, step)))
-        means = {m: math.fsum(row[m] for row in costs) / len(costs) for m in ledger.alive}
+            if lost[:, m].any():
+                step = int(lost[:, m].int().argmax())  # the first
+                with matmul.precision(recipe.precision):
+                    layer = bucket.bad_layer(m, epoch, step)
+                ledger.diverge(m, Divergence(epoch, step + 1, layer))
+        mean = costs.mean(0).tolist()
+        means = {m: mean[m] for m in ledger.alive}
         ledger.close_epoch(means, len(costs), seconds)
         if on_epoch is not None:
             on_epoch(len(held))
         alive = set(ledger.alive)
         for m in [m for m in held if m not in alive or ledger.epoch(m) > recipe.epochs]:
             number = held.pop(m)
-            outcomes[number] = ledger.close(m, ids[number], runs_on)
+            outcomes[number] = _on_the_host(ledger.close(m, ids[number], runs_on))
             bucket.release(m)
     return [outcomes[number] for number in range(len(trials))]
+
+
+def _on_the_host(outcome: Outcome) -> Outcome:
+    """Its parameters must not take the card's memory from those that are still training."""
+    return Outcome(outcome.record, {name: tensor.cpu() for name, tensor in outcome.state.items()})
 
 
 def _fill(bucket: Bucket, ledger: Ledger, trials: Sequence[Trial], waiting: deque[int], held: dict[int, int]) -> None:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -44,6 +45,27 @@ def words(key: Tensor, count: int, *, layer: int, step: Tensor, epoch: Tensor) -
         high1, low1 = _product(_MULTIPLIERS[1], x2)
         x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
     return torch.stack([x0, x1, x2, x3], 2).view(len(key), -1)[:, :count]
+
+
+def triton_for(device: torch.device) -> bool:
+    """Whether Triton kernels are used on this device: on a card, where Triton is installed."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
+def drawer(device: torch.device, *, kernels: bool | None = None) -> Callable[..., None]:
+    """`draw(key, out, layer=, step=, epoch=)`, which fills out (M, count) with words; count in whole blocks.
+
+    kernels: by a Triton kernel; by default where there is one.
+    """
+    if triton_for(device) if kernels is None else kernels:
+        from fanin.engine.card import kernels as triton_kernels  # loads Triton
+
+        return triton_kernels.words
+    return _fill
+
+
+def _fill(key: Tensor, out: Tensor, *, layer: int, step: Tensor, epoch: Tensor) -> None:
+    out.copy_(words(key, out.shape[1], layer=layer, step=step, epoch=epoch))
 
 
 def _product(a: int, b: Tensor) -> tuple[Tensor, Tensor]:

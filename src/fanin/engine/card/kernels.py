@@ -1,9 +1,9 @@
 """Triton kernels for stacks on a card: optimiser steps that read and write every number once, and Philox words.
 
-Each has a counterpart in plain tensor operations (`engine.updates`, `engine.philox`), which is what it is tested
-against, in Triton's interpreter where there is no card. Rows are members: (M, P), contiguous; a member that is not
-alive is not touched. Coefficients (steps, M, C) are looked up at `step`, a tensor of one, so that a captured step can
-be replayed.
+Each has a counterpart in plain tensor operations (`engine.card.updates`, `engine.card.philox`), which is what it is
+tested against, in Triton's interpreter where there is no card. Rows are members: (M, P), contiguous; a member that is
+not alive is not touched. Coefficients (steps, M, C) are looked up at `step`, a tensor of one, so that a captured step
+can be replayed.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def adam(
     *, rows: Tensor, gradients: Tensor, state: list[Tensor], coefficients: Tensor, step: Tensor, alive: Tensor,
     amsgrad: bool, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """One Adam step of all living rows (see engine.updates)."""
+    """One Adam step of all living rows (see engine.card.updates)."""
     top = state[2] if amsgrad else rows
     _adam[_grid(rows)](
         rows, gradients, state[0], state[1], top, coefficients, step, alive, *rows.shape, amsgrad, decoupled, _BLOCK
@@ -146,7 +146,7 @@ def sgd(
     *, rows: Tensor, gradients: Tensor, state: list[Tensor], coefficients: Tensor, step: Tensor, alive: Tensor,
     momentum: bool, nesterov: bool,
 ) -> None:  # fmt: skip
-    """One SGD step of all living rows (see engine.updates)."""
+    """One SGD step of all living rows (see engine.card.updates)."""
     velocity = state[0] if momentum else rows
     _sgd[_grid(rows)](
         rows, gradients, velocity, coefficients, step, alive, *rows.shape, momentum, nesterov, _BLOCK
@@ -157,7 +157,7 @@ def rmsprop(
     *, rows: Tensor, gradients: Tensor, state: list[Tensor], coefficients: Tensor, step: Tensor, alive: Tensor,
     centered: bool, momentum: bool,
 ) -> None:  # fmt: skip
-    """One RMSprop step of all living rows (see engine.updates)."""
+    """One RMSprop step of all living rows (see engine.card.updates)."""
     average = state[1] if centered else rows
     velocity = state[-1] if momentum else rows
     _rmsprop[_grid(rows)](
@@ -166,7 +166,7 @@ def rmsprop(
 
 
 def words(key: Tensor, out: Tensor, *, layer: int, step: Tensor, epoch: Tensor) -> None:
-    """Fill out (M, 4 n) with the first n Philox blocks of each member's stream (see engine.philox)."""
+    """Fill out (M, 4 n) with the first n Philox blocks of each member's stream (see engine.card.philox)."""
     blocks = out.shape[1] // 4
     grid = (triton.cdiv(blocks, _BLOCK), len(out))
     _words[grid](out, key, epoch, step, layer, blocks, _BLOCK)
