@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 _LARGEST = 2**27  # entries of a part that is kept in sparse form too: four bytes and its own for each that is not zero
@@ -50,6 +49,9 @@ class SparseInputs:
     """Stored inputs (N, D) by their entries that are not zero; batches are scaled."""
 
     def __init__(self, inputs: Tensor, scale: float) -> None:
+        from scipy import sparse  # 70 ms, which a worker without sparse data need not wait for
+
+        self._matrix = sparse.csr_array
         every = np.broadcast_to(np.arange(inputs.shape[1], dtype=np.int32), (_ROWS, inputs.shape[1]))
         starts, columns, values = [np.zeros(1, np.int64)], [], []
         for start in range(0, len(inputs), _ROWS):  # masks find entries four times faster than scipy does
@@ -59,7 +61,7 @@ class SparseInputs:
             columns.append(every[: len(part)][filled])
             values.append(part[filled])
         content = np.concatenate(values), np.concatenate(columns), np.concatenate(starts).cumsum().astype(np.int32)
-        self._rows: Any = sparse.csr_array(content, shape=tuple(inputs.shape))
+        self._rows: Any = self._matrix(content, shape=tuple(inputs.shape))
         self._scale = scale
 
     def block(self, start: int, stop: int, dtype: torch.dtype) -> Entries:
@@ -89,7 +91,7 @@ class SparseInputs:
         ends = block.indptr[::size]  # of each batch
         # One matrix in which every batch has columns of its own: its transpose is that of each batch, one by one.
         apart = block.indices + np.repeat(np.arange(count, dtype=np.int32) * width, np.diff(ends))
-        turned: Any = sparse.csr_array((values, apart, block.indptr), shape=(count * size, count * width)).tocsc()
+        turned: Any = self._matrix((values, apart, block.indptr), shape=(count * size, count * width)).tocsc()
         for i in range(count):
             part = slice(ends[i], ends[i + 1])
             starts, turned_starts = (
