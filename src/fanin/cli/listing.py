@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+_What = Literal["studies", "initializers", "activations", "optimizers", "precisions", "datasets"]
 
-def list_names(what: Literal["studies", "initializers", "activations", "optimizers", "datasets"] = "studies", /) -> int:
-    """List what can be named: bundled studies, initialisers, activations, optimisers or data sets.
+
+def list_names(what: _What = "studies", /) -> int:
+    """List what can be named: bundled studies, initialisers, activations, optimisers, precisions or data sets.
 
     Parameters
     ----------
@@ -44,6 +46,7 @@ def _entries(what: str) -> list[tuple[str, str]]:
         "initializers": catalogue.INITIALIZERS,
         "activations": catalogue.ACTIVATIONS,
         "optimizers": catalogue.OPTIMIZERS,
+        "precisions": catalogue.PRECISIONS,
     }[what]
     rows = []
     for name, entry in table.items():
