@@ -1,8 +1,8 @@
 """Promise 1, to the bit: a trial's result is that of the trial alone, whoever shares its stack, in whatever slot.
 
-The engine promises it wherever `matmul.stacks_exactly` says that this machine's products stack exactly; elsewhere the
-driver trains every trial alone. On the BLAS path it should hold for odd shapes too, not only for multiples of a vector
-(`test_matmul` counts for how many, lest these tests be skipped and nobody notice).
+The engine promises it wherever `exactness.stacks_exactly` says that this machine's products stack exactly; elsewhere
+the driver trains every trial alone. On the BLAS path it should hold for odd shapes too, not only for multiples of a
+vector (`test_exactness` counts for how many, lest these tests be skipped and nobody notice).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fanin.catalogue import ACTIVATIONS, OPTIMIZERS
-from fanin.engine import matmul
+from fanin.engine import exactness, matmul
 from fanin.engine.data import Data
 from fanin.engine.train import train
 from fanin.recipe import Recipe, Trial, choose
@@ -38,7 +38,7 @@ def check(trials: Sequence[Trial], data: Data, orders: Sequence[Sequence[int]] |
 
 def exact(recipe: Recipe, data: Data, members: int) -> bool:
     sizes = [data.features, *recipe.hidden, recipe.outputs or data.classes]
-    return matmul.stacks_exactly(sizes, recipe.batch_size, members, precision=recipe.precision)
+    return exactness.stacks_exactly(sizes, recipe.batch_size, members, precision=recipe.precision)
 
 
 def require_exact(recipe: Recipe, data: Data, members: int) -> None:

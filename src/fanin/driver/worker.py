@@ -17,7 +17,7 @@ import torch
 from fanin.catalogue import STACKED_OPTIMIZERS
 from fanin.datasets import Dataset, open_shared
 from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Ready, Setup, Task
-from fanin.engine import matmul
+from fanin.engine import exactness, matmul
 from fanin.engine.data import Data
 from fanin.engine.environment import environment
 from fanin.engine.export import save_weights
@@ -67,7 +67,7 @@ class Worker:
         sparse = self._data.sparse(recipe) is not None
         key = (task.path, sizes, recipe.batch_size, len(task.trials), recipe.precision, sparse)
         if key not in self._stack_exactly:
-            self._stack_exactly[key] = matmul.stacks_exactly(
+            self._stack_exactly[key] = exactness.stacks_exactly(
                 sizes,
                 recipe.batch_size,
                 len(task.trials),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fanin.catalogue import STACKED_OPTIMIZERS
-from fanin.engine import matmul
+from fanin.engine import exactness, matmul
 from fanin.engine.card import resident
 from fanin.engine.card.bucket import bucket_size
 from fanin.engine.data import Data, Gatherer
@@ -48,7 +48,7 @@ def train(
         slots = bucket_size(recipe, data, len(trials), device=device)
         sizes = widths(recipe, data.features, data.classes)
         with matmul.precision(recipe.precision):
-            alike = matmul.slots_alike(sizes, recipe.batch_size, slots, precision=recipe.precision, device=device)
+            alike = exactness.slots_alike(sizes, recipe.batch_size, slots, precision=recipe.precision, device=device)
         if alike:
             return resident.train(trials, ids, data, slots=slots, device=device, dtype=dtype, on_epoch=on_epoch)
         alone = (_Loop([trial], data, device=device, dtype=dtype) for trial in trials)
