@@ -28,13 +28,14 @@ ROOMS = [
     "datasets",
     "activations",
     "initializers",
+    "theory",
     "engine",
     "driver",
     "report",
     "cli",
 ]
-WITHOUT_TORCH = {*ROOMS} - {"activations", "initializers", "engine", "driver", "cli"}
-TENSORS = {"activations", "initializers", "engine"}
+WITHOUT_TORCH = {*ROOMS} - {"activations", "initializers", "theory", "engine", "driver", "cli"}
+TENSORS = {"activations", "initializers", "theory", "engine"}
 
 
 def room_of(file: Path) -> str:
