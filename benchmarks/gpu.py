@@ -22,7 +22,7 @@ from card.clock import Row, Scale
 from fanin.datasets import load, save_shared
 from fanin.engine.data import Data
 from machine import in_words, machine, save
-from way import BATCH, dataset, settle
+from way import BATCH, cut, dataset, settle
 
 PARTS = ("checks", "bound", "fanin", "peers", "study")  # in this order
 LEARNT = 1.6  # mean loss under which a way has trained (untrained: ln 10 = 2.3)
@@ -159,7 +159,7 @@ class Bench:
 
     def _data(self) -> Data:
         data = Data.of(dataset(), self._device)
-        return ours.cut(data, QUICK_STEPS, QUICK_STEPS * BATCH) if self._quick else data
+        return cut(data, QUICK_STEPS, QUICK_STEPS * BATCH) if self._quick else data
 
     def _show(self, title: str, rows: Sequence[Row]) -> None:
         self._console.print(tables.way_table(title, rows, self._limits))

@@ -14,7 +14,7 @@ from fanin.engine.data import Data
 from fanin.engine.train import train
 from fanin.recipe import Trial
 from stopwatch import Done, Stopwatch
-from way import BATCH, Way, dataset
+from way import BATCH, Way, cut, dataset
 
 
 def trained(way: Way, watch: Stopwatch) -> Done:
@@ -46,15 +46,7 @@ def _second_epoch(way: Way, watch: Stopwatch, *, tests: int | None) -> Done:
 
 
 def _data(way: Way, *, tests: int | None) -> Data:
-    data = Data.of(dataset(), torch.device("cpu"))
-    rows = way.steps * BATCH
-    return replace(
-        data,
-        train_inputs=data.train_inputs[:rows],
-        train_labels=data.train_labels[:rows],
-        test_inputs=data.test_inputs[:tests],
-        test_labels=data.test_labels[:tests],
-    )
+    return cut(Data.of(dataset(), torch.device("cpu")), way.steps, tests)
 
 
 def _train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fanin.datasets import Dataset, open_shared
 from fanin.engine import matmul
+from fanin.engine.data import Data
 from fanin.recipe import Recipe
 from stopwatch import Done, Stopwatch
 
@@ -73,3 +74,15 @@ def in_memory() -> tuple[Tensor, Tensor]:
     """Training inputs (N, D) as float32 in training's scale, and labels."""
     data = dataset()
     return torch.from_numpy(data.train.inputs) * data.scale, torch.from_numpy(data.train.labels)
+
+
+def cut(data: Data, steps: int, tests: int | None) -> Data:
+    """The data of the first steps of an epoch, and the first tests (None: all)."""
+    rows = steps * BATCH
+    return replace(
+        data,
+        train_inputs=data.train_inputs[:rows],
+        train_labels=data.train_labels[:rows],
+        test_inputs=data.test_inputs[:tests],
+        test_labels=data.test_labels[:tests],
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,16 @@ def mnist_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("MNIST is not here: set FANIN_DATA to its folder to run this test")
     return folder
+
+
+@pytest.fixture
+def run_strictly() -> Callable[..., str]:
+    """Run Python with these arguments, warnings as errors, in a folder: what it prints, if it ends well."""
+
+    def run(*arguments: str, folder: Path) -> str:
+        command = [sys.executable, "-W", "error", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,20 +24,11 @@ def test_files_named_in_code_exist(page):
         assert (ROOT / name).exists(), name
 
 
-def test_the_readmes_python_runs(tmp_path):
+def test_the_readmes_python_runs(tmp_path, run_strictly):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     code = "\n".join(blocks)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Xavier" in done.stdout
+    assert "Xavier" in run_strictly("-c", code, folder=tmp_path)
 
 
 def test_the_readmes_study_is_valid():

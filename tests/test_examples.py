@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,5 @@ SAYS = {"own_study": "mean accuracy", "plain_pytorch": "Linear(in_features=64"}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_example(file, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(file)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert SAYS[file.stem] in done.stdout
+def test_example(file, tmp_path, run_strictly):
+    assert SAYS[file.stem] in run_strictly(str(file), folder=tmp_path)

@@ -42,7 +42,9 @@ def test_closed_forms() -> None:
 
 
 def test_gain_of_a_function() -> None:
-    leaky = lambda z: torch.where(z > 0, z, 0.2 * z)  # noqa: E731
+    def leaky(z: torch.Tensor) -> torch.Tensor:
+        return torch.where(z > 0, z, 0.2 * z)
+
     assert gain(leaky) == pytest.approx(math.sqrt(2 / (1 + 0.2**2)), abs=1e-9)
     assert gain(leaky, "backward") == pytest.approx(1.3868, abs=5e-5)
     shifted = gain(lambda z: torch.relu(z - 0.123))  # a kink where no panel ends

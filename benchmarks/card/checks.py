@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from card.clock import told
-from card.ours import PRECISIONS, cut
+from card.ours import PRECISIONS
 from fanin.engine import matmul
 from fanin.engine.card import philox, resident
 from fanin.engine.card.device_masks import DeviceMasks
@@ -25,7 +25,7 @@ from fanin.engine.network import Network
 from fanin.engine.train import train
 from fanin.recipe import Recipe, Trial, choose
 from fanin.streams import Stream
-from way import BATCH, HIDDEN
+from way import BATCH, HIDDEN, cut
 
 # The steps and the tests of a check; more would only take longer, and let rounding grow.
 _STEPS, _TESTS = 100, 1000

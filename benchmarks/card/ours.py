@@ -14,7 +14,7 @@ from fanin.engine import matmul
 from fanin.engine.card.resident import Bucket
 from fanin.engine.data import Data
 from fanin.recipe import Recipe, Trial
-from way import BATCH, NN
+from way import NN
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -31,18 +31,6 @@ def rows(data: Data, sizes: Sequence[int], *, scale: Scale, device: torch.device
                 yield measured("fanin", size, precision, prepare, scale=scale, device=device)
         finally:
             matmul.use("blas")
-
-
-def cut(data: Data, steps: int, tests: int) -> Data:
-    """The data of the first steps of an epoch, and the first tests."""
-    rows = steps * BATCH
-    return replace(
-        data,
-        train_inputs=data.train_inputs[:rows],
-        train_labels=data.train_labels[:rows],
-        test_inputs=data.test_inputs[:tests],
-        test_labels=data.test_labels[:tests],
-    )
 
 
 def full_bucket(recipe: Recipe, data: Data, size: int, device: torch.device) -> Bucket:

@@ -88,7 +88,7 @@ def test_batch_normalisation_that_forgets_the_means_gradient(monkeypatch: pytest
 @pytest.mark.parametrize("factor", [0.5, 1 + 1e-6])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_a_factor_in_the_losses_gradient(loss: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(losses.LOSSES[loss]):  # type: ignore[misc]
+    class Wrong(losses.LOSSES[loss]):
         def compute(self) -> None:
             super().compute()
             self.deltas.mul_(factor)

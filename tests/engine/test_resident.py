@@ -9,6 +9,7 @@ import oracle
 import pytest
 import torch
 
+from fanin.engine import train as training
 from fanin.engine.card import bucket, resident
 from fanin.engine.card.replay import Replay
 from fanin.engine.train import Outcome, train
@@ -169,3 +170,38 @@ def test_sizes_follow_trials_and_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bucket, "_chosen", {})
     monkeypatch.setattr(bucket, "_free", lambda _: 50 * each)
     assert bucket.bucket_size(recipe_of(), DATA, 1000, device=CPU) == 32
+
+
+# --- which loop trains on a card
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "alike", "way"),
+    [
+        ("adam", True, ["bucket of 3 in 8 slots"]),
+        ("adam", False, ["loop of 1", "loop of 1", "loop of 1"]),
+        ("adadelta", True, ["loop of 3"]),
+    ],
+)
+def test_what_a_card_trains_how(optimizer: str, alike: bool, way: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets for optimisers with a stacked step, unless products depend on their slot: then every trial alone."""
+    taken: list[str] = []
+
+    class Loop:
+        def __init__(self, trials: list[Trial], *_: Any, **__: Any) -> None:
+            taken.append(f"loop of {len(trials)}")
+
+        def run(self, ids: list[str], on_epoch: Any) -> list[str]:
+            return ids
+
+    def in_a_bucket(trials: list[Trial], ids: list[str], *_: Any, slots: int, **__: Any) -> list[str]:
+        taken.append(f"bucket of {len(trials)} in {slots} slots")
+        return ids
+
+    monkeypatch.setattr(training, "_Loop", Loop)
+    monkeypatch.setattr(training, "bucket_size", lambda *_, **__: 8)
+    monkeypatch.setattr(training.exactness, "slots_alike", lambda *_, **__: alike)
+    monkeypatch.setattr(training.resident, "train", in_a_bucket)
+    trials = [Trial(recipe_of(optimizer=optimizer), seed) for seed in range(3)]
+    assert train(trials, ["a", "b", "c"], DATA, device="cuda") == ["a", "b", "c"]
+    assert taken == way

@@ -101,7 +101,9 @@ def test_only_large_layers_over_sparse_data_gain() -> None:
     thin = replace(thin, test_inputs=thin.train_inputs[:7])
     wide = Recipe(hidden=(512,), batch_size=100)
     assert thin.sparse(wide) is not None
-    assert thin.sparse(Recipe(hidden=(8,), batch_size=100)) is None  # too little to save
+    small = replace(thin)
+    assert small.sparse(Recipe(hidden=(8,), batch_size=100)) is None  # too little to save
+    assert "_density" not in vars(small)  # and not looked through to find that out
     assert thin.sparse(Recipe(hidden=(), batch_size=100)) is None
     for part in ("train_inputs", "test_inputs"):
         full = replace(thin, **{part: thin.train_inputs.clamp(min=1)})

@@ -39,9 +39,11 @@ class Data:
 
     def sparse(self, recipe: Recipe) -> SparseParts | None:
         """Inputs in sparse form, if the recipe's first hidden layer gains by it."""
-        if recipe.hidden and pays(recipe.batch_size, self.features, recipe.hidden[0], self._density):
-            return self._sparse
-        return None
+        if not recipe.hidden:
+            return None
+        sizes = recipe.batch_size, self.features, recipe.hidden[0]
+        # first by sizes alone, as if the data were all zero: only where that could pay are they looked through
+        return self._sparse if pays(*sizes, 0.0) and pays(*sizes, self._density) else None
 
     @cached_property
     def _density(self) -> float:

@@ -5,13 +5,15 @@ Outputs come class by class, (M, C, B): reductions over a handful of classes the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from fanin.engine.buffers import buffer, pitch, whole
 
 
-class Loss:
+class Loss(ABC):
     """`compute` makes `losses` (M,) and their gradient `deltas` (M, C, B) of `scores` (M, C, B) and `labels` (M, B)."""
 
     def __init__(self, members: int, classes: int, batch: int, *, like: Tensor) -> None:
@@ -25,9 +27,9 @@ class Loss:
         self._flat_deltas, self._flat_scratch = whole(self.deltas), whole(self._scratch)
         self._minus_one = like.new_full((members * batch,), -1)
 
+    @abstractmethod
     def compute(self) -> None:
         """Fill `losses` and `deltas`; `scores` is left as it is."""
-        raise NotImplementedError
 
     def _subtract_one_hot(self) -> None:
         torch.add(self._starts, self.labels, alpha=self._batch, out=self._places)

@@ -7,6 +7,7 @@ All others are torch.optim's classes. Both are tested against torch.optim's plai
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -73,7 +74,7 @@ class Optimizer:
             group.step(loss, again)
 
 
-class _Fused:
+class _Fused(ABC):
     """A group moved by one call of a kernel of torch's own; `state` (S, n) lists are the rows' running statistics."""
 
     def __init__(self, choice: Choice, rows: Sequence[int], network: Network) -> None:
@@ -105,8 +106,9 @@ class _Fused:
             torch._foreach_add_(self._steps, self._one)
             self._move()
 
+    @abstractmethod
     def _move(self) -> None:
-        raise NotImplementedError
+        """Call the kernel."""
 
 
 class _Sgd(_Fused):

@@ -44,6 +44,8 @@ class Exact:
 class Half:
     """Products of operands that are rounded to bfloat16: sums are float32 inside, the result is rounded once more.
 
+    (On a card, cuBLAS may also round the parts of a sum that it splits.)
+
     Whatever lasts (weights, gradients, the optimiser's state) and whatever is not a product stays float32.
     """
 
@@ -169,5 +171,5 @@ class SparseFirstLayer:
             out[m].T.copy_(batch.transposed.times(delta[m]))
 
     def by_input(self, out: Tensor) -> None:
-        """Nothing lies below the first layer."""
-        raise NotImplementedError
+        """Never asked for."""
+        raise NotImplementedError("nothing lies below the first layer")
