@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo lab9 test lint bench clean
+.PHONY: demo lab9 test lint bench audit clean
 
 demo: $(READY)  ## all of Lab 9 on the embedded digits, and its page
 	$(BIN)/fanin run lab9 --data digits --out runs/demo
@@ -25,6 +25,11 @@ lint: $(READY)
 bench: $(READY)  ## the CPU benchmark beside JAX, Keras, Lightning and others: some twenty minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/cpu.py
+
+audit:  ## known vulnerabilities of the pinned versions; asks the vulnerability database, and fails for what it does not know
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanin needs Python 3.11 or newer; set PYTHON=python3.x")'

@@ -114,3 +114,5 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:  # int()'s own for thousands of digits; brackets within brackets
+        raise RecipeError(f"expected a value as TOML writes it; got {text[:40]!r}...: {error}") from None

@@ -139,7 +139,7 @@ def parse_widths(value: Any) -> Any:
     widths: list[int] = []
     for part in filter(None, (p.strip() for p in value.split(","))):
         width, _, times = part.partition("x")
-        if not (width.isdecimal() and (times or "1").isdecimal()):
+        if not (width.isdecimal() and (times or "1").isdecimal() and len(width) < 10 and len(times) < 6):
             raise RecipeError(f"hidden: expected widths such as [256, 256] or '256x2'; got {value!r}")
         widths += [int(width)] * int(times or 1)
     return tuple(widths)

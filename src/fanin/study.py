@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
+import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +28,16 @@ _PART = ConfigDict(extra="forbid", allow_inf_nan=False)  # not strict: built fro
 DEFAULT_SEEDS = 6  # the fewest pairs with which an exact two-sided sign test can reach p < 0.05
 
 DEFAULT_ARM = "default"
+
+# What a study may hold: none that somebody wrote comes near, and beyond it a small file would fill the memory.
+MAX_FILE = 2**20  # bytes
+MAX_ARMS = 10_000  # and as many questions
+MAX_TRIALS = 1_000_000
+_GRID_KEYS = 2  # a map has two sides
+_MAX_DEPTH = 32  # tables and lists within each other, and names in one dotted key
+_PART_OF_KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART_OF_KEY}[ \t]*+\.[ \t]*+){{{_MAX_DEPTH}}}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # such as ESC, by which a text would command a terminal
 
 Curve = Annotated[tuple[float, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 Text = Annotated[str, Len(min_length=1)]
@@ -114,14 +128,14 @@ class Study:
     seeds: Annotated[int, Ge(1)] = DEFAULT_SEEDS
     success_accuracy: Annotated[float, Interval(ge=0, le=1)] = 0.5
     questions: tuple[Question, ...] = ()
-    grid: Annotated[tuple[Text, ...], Len(max_length=2)] = ()
+    grid: Annotated[tuple[Text, ...], Len(max_length=_GRID_KEYS)] = ()
 
     def __post_init__(self) -> None:
         """Arms have names of their own, and questions ask about arms that exist."""
         names = [arm.name for arm in self.arms]
-        found = [
-            f"arms: the name {n!r} is used more than once" for n in sorted({n for n in names if names.count(n) > 1})
-        ]
+        found = [f"arms: the name {n!r} is used more than once" for n, k in sorted(Counter(names).items()) if k > 1]
+        if len(names) * self.seeds > MAX_TRIALS:
+            found.append(f"seeds: expected at most {MAX_TRIALS:,} trials; got {len(names)} arms x {self.seeds} seeds")
         for i, question in enumerate(self.questions):
             for side in ("a", "b"):
                 arm = getattr(question, side).arm
@@ -189,13 +203,7 @@ class Study:
     @classmethod
     def from_toml(cls, path: Path) -> Study:
         """A Study from a TOML file; RecipeError names the file, and the line of a syntax error."""
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecipeError(f"{path}: cannot be read ({error.strerror}); expected a study in TOML") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not valid TOML: {error}") from None
-        return cls.from_dict({"name": path.stem} | data, where=f"{path}: ")
+        return cls.from_dict({"name": path.stem} | _document(path), where=f"{path}: ")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain TOML data: what all arms share stands once, under `recipe`."""
@@ -216,6 +224,61 @@ class Study:
     def to_toml(self) -> str:
         """The study as a TOML document that `from_toml` reads back to an equal Study."""
         return tomli_w.dumps(self.to_dict())
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """What a TOML file says, as plain data; RecipeError for what is no TOML, or what nobody writes in a study."""
+    text = _text(path)
+    if _LONG_KEY.search(text):  # tomllib's time grows with the square of a key's parts
+        raise RecipeError(f"{path}: expected keys of at most {_MAX_DEPTH} parts with dots between; got a longer one")
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise RecipeError(f"{path}: expected at most {_MAX_DEPTH} levels of tables and lists; got far more") from None
+    except ValueError as error:  # no TOML, or int()'s own for thousands of digits
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    found = list(itertools.islice(_strange(data), 10))
+    if found:
+        raise RecipeError("\n".join(f"{path}: {line}" for line in found))
+    return data
+
+
+def _text(path: Path) -> str:
+    """The file's UTF-8 text, line ends as \\n and without a byte-order mark."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, "a pipe or a device, which might never end")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte within the path
+        words = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read ({words}); expected a study in TOML") from None
+    if len(content) > MAX_FILE:
+        raise RecipeError(f"{path}: expected a study in TOML of at most {MAX_FILE:,} bytes; got more: is it the file?")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _strange(value: Any, key: str = "", depth: int = 0) -> Iterator[str]:
+    """Problems of any TOML data: too deep, integers that are not TOML's 64 bits, control characters in text."""
+    if isinstance(value, dict | list):
+        if depth > _MAX_DEPTH:
+            yield f"{key[:80]}...: expected at most {_MAX_DEPTH} levels of tables and lists; got more"
+            return
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _strange_text(str(name), f"{key or 'the file'}: its key")
+            yield from _strange(item, f"{key}.{name}" if key else str(name), depth + 1)
+    elif isinstance(value, str):
+        yield from _strange_text(value, key)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield f"{key}: expected an integer of 64 bits, as TOML has them; got one of {value.bit_length()} bits"
+
+
+def _strange_text(text: str, where: str) -> Iterator[str]:
+    if bad := _CONTROL.search(text):
+        yield f"{where!r}: expected text without control characters; got {bad[0]!r} at position {bad.start()}"
 
 
 STUDY_FIELDS = (*(f.name for f in dataclasses.fields(Study)), "recipe")
@@ -240,6 +303,9 @@ def _arms(value: Any, shared: Any, where: str, found: list[str]) -> tuple[Arm, .
     if not (isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value)):
         found.append(f"{where}arms: expected a list of tables, [[arms]]; got {value!r}")
         return ()
+    if len(value) > MAX_ARMS:
+        found.append(f"{where}arms: expected at most {MAX_ARMS:,}; got {len(value):,}")
+        return ()
     before = len(found)
     arms = [_arm(item, shared, f"{where}arms.{i}.", found) for i, item in enumerate(value)]
     return tuple(arm for arm in arms if arm is not None) if len(found) == before else ()
@@ -253,6 +319,13 @@ def _multiplied(
         return arms, tuple(grid)
     if not isinstance(grid, Mapping) or not all(isinstance(values, list) and values for values in grid.values()):
         found.append(f"{where}: expected a table of lists of values, such as lr = [0.1, 0.01]; got {grid!r}")
+        return arms, ()
+    count = len(arms) * math.prod(map(len, grid.values()))
+    if len(grid) > _GRID_KEYS or count > MAX_ARMS:
+        found.append(
+            f"{where}: expected at most {_GRID_KEYS} keys, and {MAX_ARMS:,} arms in all; got {len(grid)} keys, "
+            f"{count:,} arms"
+        )
         return arms, ()
     try:
         points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
@@ -309,12 +382,15 @@ def _parts(value: Any, kind: type[Any], where: str, found: list[str]) -> tuple[A
         given = value[0] if kind is Published else value
         found.append(f"{where}: expected a {'table' if kind is Published else 'list of tables'}; got {given!r}")
         return ()
-    known = [f.name for f in dataclasses.fields(kind)]
+    if len(value) > MAX_ARMS:
+        found.append(f"{where}: expected at most {MAX_ARMS:,}; got {len(value):,}")
+        return ()
+    known, adapter = [f.name for f in dataclasses.fields(kind)], TypeAdapter(kind)
     out = []
     for i, item in enumerate(value):
         at = f"{where}." if kind is Published else f"{where}.{i}."
         try:
-            out.append(TypeAdapter(kind).validate_python(dict(item)))
+            out.append(adapter.validate_python(dict(item)))
         except ValidationError as error:
             found += problems(error, at, known, of=f"a {kind.__name__.lower()}")
     return tuple(out)

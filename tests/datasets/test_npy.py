@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fanin
-from fanin.datasets import load, npy, open_shared, save_shared
+from fanin.datasets import load, open_shared, save_shared
 from fanin.errors import DataError
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
@@ -137,7 +137,7 @@ def test_without_a_test_part(tmp_path):
 
 
 def test_what_is_too_large_to_convert(tmp_path, monkeypatch):
-    monkeypatch.setattr(npy, "MAX_BYTES", X.nbytes - 1)
+    monkeypatch.setenv("FANIN_MAX_BYTES", str(X.nbytes - 1))
     four(tmp_path / "fits")
     assert len(load(tmp_path / "fits").train) == 20
     says(put(tmp_path / "whole", X=X, y=Y), "X.npy", "test part", "x_test.npy")

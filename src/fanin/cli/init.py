@@ -37,7 +37,7 @@ def show(*schemes: str, shape: str = "256x784", activation: str = "relu") -> int
 
 def _shape(text: str) -> tuple[int, ...]:
     parts = text.split("x")
-    if not (2 <= len(parts) <= 5 and all(part.isdecimal() and int(part) > 0 for part in parts)):
+    if not (2 <= len(parts) <= 5 and all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts)):
         raise RecipeError(f"--shape: expected out x in, such as 256x784, or out x in x kernel; got {text!r}")
     return tuple(map(int, parts))
 

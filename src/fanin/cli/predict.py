@@ -110,7 +110,7 @@ def _dataset(stored: StoredStudy, data_dir: Path | None) -> Dataset:
     spec = stored.data.get("spec")
     if spec is None:
         raise FaninError("the study was run from Python on data in memory: give a picture with --image FILE")
-    dataset = load_data(spec, data_dir, stderr())
+    dataset = load_data(spec, data_dir, stderr(), allow_code=False)  # the folder may be another's
     if dataset.fingerprint != stored.data["fingerprint"]:
         raise FaninError(f"{spec}: not the data the study was run on any more; give a picture with --image FILE")
     return dataset

@@ -119,7 +119,7 @@ def _held_out(notes: dict[str, Any], n: int, seed: int, data_dir: Path | None) -
     known = notes.get("data", {})
     if "spec" not in known:
         raise FaninError("an autoencoder wants rows to give back, and this file does not say of which data it is")
-    dataset = load_data(known["spec"], data_dir, stderr())
+    dataset = load_data(known["spec"], data_dir, stderr(), allow_code=False)  # the file may be another's
     if dataset.fingerprint != known["fingerprint"]:
         raise FaninError(f"{known['spec']}: not the data that the stack was trained on any more")
     index = np.sort(Stream(seed, "shown").permutation(len(dataset.test))[:n])

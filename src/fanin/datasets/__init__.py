@@ -34,12 +34,19 @@ class DataFallbackWarning(UserWarning):
     """`auto` could not have MNIST and used digits; the message says why."""
 
 
-def load(spec: str | Path = "auto", *, data_dir: Path | str | None = None, progress: Progress | None = None) -> Dataset:
+def load(
+    spec: str | Path = "auto",
+    *,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+    allow_code: bool = True,
+) -> Dataset:
     """The data set that `spec` names (see `DATASETS`), checked and ready for training.
 
     `data_dir` is the folder that holds MNIST, or in which a relative path is looked for as well; `progress`
     is called as `(description, done_bytes, total_bytes or None)` while data arrive. A spec `module:attr` RUNS
-    that code. Every failure is a `DataError` that says what was expected, what was given, and what to do.
+    that code; `allow_code=False`, for a spec that was found in a file, refuses it. Every failure is a `DataError`
+    that says what was expected, what was given, and what to do.
     """
     spec = str(spec)
     try:
@@ -50,14 +57,23 @@ def load(spec: str | Path = "auto", *, data_dir: Path | str | None = None, progr
                 return load_mnist(data_dir, progress)
             case "digits":
                 return load_digits()
-        return _load_place(spec, data_dir, progress)
+        return _load_place(spec, data_dir, progress, allow_code=allow_code)
     except OSError as error:  # a folder that may not be entered, a name too long for the system
         raise DataError(f"{spec}: cannot be read ({error}); check the path and its permissions") from error
+    except MemoryError as error:
+        raise DataError(
+            f"{spec}: takes more memory than there is ({error}); cut it down, or give .npy files in a folder, which "
+            "are mapped and not read"
+        ) from error
 
 
-def _load_place(spec: str, data_dir: Path | str | None, progress: Progress | None) -> Dataset:
-    folder = None if data_dir is None else Path(data_dir).expanduser()
+def _load_place(spec: str, data_dir: Path | str | None, progress: Progress | None, *, allow_code: bool) -> Dataset:
+    folder = None if data_dir is None else _expanded(data_dir)
     if looks_like_attribute(spec) and not Path(spec).exists():
+        if not allow_code:
+            raise DataError(
+                f"{spec}: names Python code, which is run only where you name it yourself, and not where a file does"
+            )
         return load_attribute(spec, progress)
     if looks_like_path(spec) or _exists(spec, folder):
         return load_path(spec, folder)
@@ -65,6 +81,13 @@ def _load_place(spec: str, data_dir: Path | str | None, progress: Progress | Non
         f"unknown data set {spec!r}{nearest(spec, _known())}; expected auto, mnist, digits, a path to "
         "a .npz or .csv file or to a folder, 'images,labels' (two IDX files), or module:attr"
     )
+
+
+def _expanded(folder: Path | str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"data_dir {folder}: {error}; write the whole path") from error
 
 
 def _known() -> list[str]:

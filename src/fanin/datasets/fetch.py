@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,6 +16,7 @@ from fanin.datasets.unpack import take
 from fanin.errors import DataError
 
 CONNECT_SECONDS = 5.0  # also the longest silence while reading
+DOWNLOAD_SECONDS = 900.0  # a server that sends a byte now and then is given up after so long
 NPM_SECONDS = 180.0
 _CHUNK = 2**18
 
@@ -36,15 +38,17 @@ def download(url: str, limit: int, progress: Progress, description: str) -> byte
 
     if not url.startswith(("https://", "http://127.0.0.1:")):
         raise DataError(f"{url}: expected an https:// address")
-    data = bytearray()
+    data, deadline = bytearray(), time.monotonic() + DOWNLOAD_SECONDS
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer:  # noqa: S310 -- scheme checked above
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None
-            while chunk := answer.read(_CHUNK):
+            while chunk := answer.read1(_CHUNK):  # what is there; read() would wait for a whole chunk
                 data += chunk
                 if len(data) > limit:
                     raise DataError(f"{url}: sends more than the {limit:,} bytes expected; not the file wanted")
+                if time.monotonic() > deadline:
+                    raise DataError(f"{url}: sent {len(data):,} bytes in {DOWNLOAD_SECONDS:.0f} s; given up")
                 progress(description, len(data), total)
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
         raise DataError(f"{url}: {_reason(error)}") from error

@@ -1,7 +1,7 @@
 """The reader of a folder of .npy arrays: mapped, not read, so that a data set may be larger than memory.
 
 Inputs that lie there as training takes them (uint8 or float32 of this machine's byte order, rows one after another)
-and labels of int64 are never copied. Anything else is converted in memory, up to `MAX_BYTES` an array.
+and labels of int64 are never copied. Anything else is converted in memory, up to `limits.max_bytes()` an array.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 from fanin.datasets.arrays import Array, Dataset
 from fanin.datasets.assemble import Examples, assemble
 from fanin.datasets.header import read_header
+from fanin.datasets.limits import BYTES_VARIABLE, max_bytes
 from fanin.datasets.naming import Pair, training_and_test
 from fanin.datasets.place import stamp
-from fanin.datasets.unpack import MAX_BYTES, require_file
+from fanin.datasets.unpack import require_file
 from fanin.errors import DataError
 
 _INPUTS = ("uint8", "float32")
@@ -45,11 +46,11 @@ def load_npy(folder: Path, files: list[str]) -> Dataset:
     """
     train, test = training_and_test(files, folder, "x_train.npy, y_train.npy, x_test.npy, y_test.npy")
     parts = _examples(folder, train), test and _examples(folder, test)
-    if test is None and parts[0].inputs.nbytes > MAX_BYTES:
+    if test is None and parts[0].inputs.nbytes > max_bytes():
         raise DataError(
             f"{folder / train[0]}: expected a test part beside so large an array ({parts[0].inputs.nbytes:,} bytes; "
-            f"without one it is read into memory, at most {MAX_BYTES:,}); "
-            "save x_train.npy, y_train.npy, x_test.npy and y_test.npy"
+            f"without one it is read into memory, at most {max_bytes():,}); "
+            f"save x_train.npy, y_train.npy, x_test.npy and y_test.npy, or raise {BYTES_VARIABLE}"
         )
     return assemble(folder.resolve().name, f"the arrays in {folder}", *parts)
 
@@ -77,11 +78,12 @@ def _mapped(path: Path, as_they_are: tuple[str, ...]) -> Array:
     except Exception as error:  # a corrupt header may raise nearly anything in numpy, which parses it as Python
         raise DataError(f"{path}: cannot be read as an .npy array ({error}); save it again with np.save") from error
     usable = dtype.name in as_they_are and dtype.isnative and array.flags.c_contiguous
-    if not usable and array.nbytes > MAX_BYTES:
+    if not usable and array.nbytes > max_bytes():
         order = "Fortran" if fortran else "C"
         raise DataError(
             f"{path}: expected {' or '.join(as_they_are)} in C order and native byte order, given {dtype} in {order} "
-            f"order; {array.nbytes:,} bytes are too many to convert in memory (at most {MAX_BYTES:,}): save it so"
+            f"order; {array.nbytes:,} bytes are too many to convert in memory (at most {max_bytes():,}): save it so, "
+            f"or raise {BYTES_VARIABLE}"
         )
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 

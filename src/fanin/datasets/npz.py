@@ -12,9 +12,12 @@ import numpy as np
 from fanin.datasets.arrays import Array, Dataset
 from fanin.datasets.assemble import Examples, assemble
 from fanin.datasets.header import read_header
+from fanin.datasets.limits import check_size
 from fanin.datasets.naming import Pair, training_and_test
-from fanin.datasets.unpack import MAX_BYTES, require_file, take
+from fanin.datasets.unpack import require_file, take
 from fanin.errors import DataError
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that numpy writes
 
 
 def load_npz(path: Path) -> Dataset:
@@ -28,7 +31,7 @@ def load_npz(path: Path) -> Dataset:
     except DataError:
         raise
     except Exception as error:  # a corrupt archive may raise nearly anything in zipfile, zlib, lzma or numpy
-        if isinstance(error, (MemoryError, RecursionError)):
+        if isinstance(error, MemoryError):
             raise
         raise DataError(
             f"{path}: cannot be read as an .npz archive ({type(error).__name__}: {error}); save it again with np.savez"
@@ -41,18 +44,21 @@ def _examples(archive: zipfile.ZipFile, pair: Pair, path: Path) -> Examples:
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
-    info = archive.getinfo(name)
+    info, where = archive.getinfo(name), f"{path}, array {name[:-4]}"
+    if info.compress_type not in _METHODS:  # the others take memory by what their own headers say
+        raise DataError(
+            f"{where}: expected it stored or deflated, given zip method {info.compress_type}; save it with np.savez"
+        )
     with archive.open(info) as stream:
-        shape, fortran, dtype = read_header(stream, f"{path}, array {name[:-4]}")
+        shape, fortran, dtype = read_header(stream, where)
         header = stream.tell()
         promised = math.prod(shape) * dtype.itemsize
-        if promised > MAX_BYTES or header + promised != info.file_size:
+        if header + promised != info.file_size:
             raise DataError(
-                f"{path}, array {name[:-4]}: its header promises {promised:,} bytes (shape {shape}, "
-                f"{dtype}), "
-                f"the archive holds {info.file_size - header:,}, the most that fanin reads is {MAX_BYTES:,}; "
-                "save it again with np.savez, or as .npy files in a folder, which may be larger than memory"
+                f"{where}: its header promises {promised:,} bytes (shape {shape}, {dtype}), "
+                f"the archive holds {info.file_size - header:,}; save it again with np.savez"
             )
+        check_size(where, promised, path.stat().st_size)
         data = take(cast("Any", stream), promised, path, done=header)
         stream.read(1)  # reaching the end makes zipfile check the checksum
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

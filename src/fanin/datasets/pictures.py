@@ -9,11 +9,19 @@ import numpy as np
 
 from fanin.datasets.arrays import Array, Dataset
 from fanin.datasets.assemble import Examples, assemble, ordered
-from fanin.datasets.unpack import MAX_BYTES
+from fanin.datasets.limits import MAX_PIXELS, check_size
+from fanin.datasets.unpack import require_file
 from fanin.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _LAYOUT = "root/<class>/*.png, or root/train/<class>/*.png with root/test/<class>/*.png"
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "GIF",
+    "WEBP",
+)  # whatever a file is called; pillow's others start programs, or are rare
 
 
 def load_pictures(root: Path) -> Dataset:
@@ -32,10 +40,7 @@ def load_pictures(root: Path) -> Dataset:
         )
     size = _size(next(iter(train.values()))[0])
     count = sum(len(paths) for part in (train, test or {}) for paths in part.values())
-    if count * size[0] * size[1] > MAX_BYTES:
-        raise DataError(
-            f"{source}: {count:,} pictures of {size[0]} x {size[1]} exceed {MAX_BYTES:,} bytes; make them smaller"
-        )
+    check_size(f"{source}, {count:,} of {size[0]} x {size[1]}", count * size[0] * size[1])
     parts = [None if part is None else _read(part, names, size) for part in (train, test)]
     assert parts[0] is not None, "the training part is always listed"
     return assemble(root.resolve().name, source, parts[0], parts[1], classes=names)
@@ -88,10 +93,13 @@ def read_grey(path: Path) -> Array:
     """A picture file as grey bytes (height, width), transparent parts on white; DataError if it cannot be read."""
     from PIL import Image  # only this reader needs it
 
+    if path.exists():
+        require_file(path)  # a pipe would be waited for
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            warnings.simplefilter("ignore")  # of pillow's doubts about a file, the errors will do
+            with Image.open(path, formats=_FORMATS) as picture:
+                _check_pixels(picture.size, path)
                 if picture.mode.startswith(("I", "F")):  # deeper than bytes: converting would clip to white
                     return _deep(np.asarray(picture), path)
                 if picture.has_transparency_data:
@@ -100,10 +108,19 @@ def read_grey(path: Path) -> Array:
                 return np.asarray(picture.convert("L"))
     except DataError:
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        if isinstance(error, MemoryError):
-            raise
-        raise DataError(f"{path}: cannot be read as a picture ({error}); replace or remove the file") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, MemoryError, ...
+        raise DataError(
+            f"{path}: cannot be read as a picture ({error or type(error).__name__}); expected {', '.join(_FORMATS)}: "
+            "replace or remove the file"
+        ) from error
+
+
+def _check_pixels(size: tuple[int, int], path: Path) -> None:
+    """Before the picture is decoded: a small file may hold a huge one."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(
+            f"{path}: expected at most {MAX_PIXELS:,} pixels, given {size[0]:,} x {size[1]:,}; make the picture smaller"
+        )
 
 
 def _deep(pixels: Array, path: Path) -> Array:

@@ -11,6 +11,7 @@ from fanin.datasets.arrays import Array
 from fanin.errors import DataError
 
 _SHARED = ("r", "r+", "w+")  # but not "c": what was written to such an array is in no file
+_DTYPES = ("uint8", "float32", "int64")  # of a Split
 
 
 def place_of(array: Array) -> dict[str, Any] | None:
@@ -43,6 +44,8 @@ def at_place(place: dict[str, Any]) -> Array:
     try:
         if any(place[key] != value for key, value in stamp(path).items()):
             raise DataError(f"{path}: changed while it was in use; run again")
+        if place["dtype"] not in _DTYPES:
+            raise DataError(f"{path}: expected an array of {', '.join(_DTYPES)}, given {place['dtype']!r}; run again")
         dtype, shape = np.dtype(place["dtype"]), tuple(place["shape"])
         return np.memmap(path, dtype, "r", place["offset"], shape).view(np.ndarray)
     except (OSError, ValueError, OverflowError) as error:

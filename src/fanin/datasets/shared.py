@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def open_shared(folder: Path) -> Dataset:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{folder / META}: not as save_shared wrote it ({error!r}); save the data set again") from error
-    vars(data)["fingerprint"] = str(meta["fingerprint"])  # the cached property: computing it reads all of the data
+    vars(data)["fingerprint"] = meta["fingerprint"]  # the cached property: computing it reads all of the data
     return data
 
 
@@ -91,11 +92,15 @@ def _meta(path: Path) -> dict[str, Any]:
     require_file(path)
     try:
         meta = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); save the data set again") from error
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         given = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
         raise DataError(f"{path}: expected format {_FORMAT}, given {given}; save it again with this version of fanin")
+    if not re.fullmatch("[0-9a-f]{16}", str(meta.get("fingerprint"))):  # it is part of files' names
+        raise DataError(
+            f"{path}: expected a fingerprint of 16 hex digits, given {meta.get('fingerprint')!r}; save it again"
+        )
     return meta
 
 

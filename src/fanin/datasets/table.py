@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from array import array
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import numpy as np
 
 from fanin.datasets.arrays import Dataset
 from fanin.datasets.assemble import Examples, assemble
-from fanin.datasets.unpack import MAX_BYTES, unpacked
+from fanin.datasets.limits import MAX_COLUMNS, check_size
+from fanin.datasets.unpack import unpacked
 from fanin.errors import DataError
 
 LABEL_NAMES = ("label", "target", "class", "y")
@@ -40,14 +42,16 @@ def load_csv(path: Path) -> Dataset:
         finally:
             text.detach()  # the stream is closed by `unpacked`, which opened it
     inputs = np.frombuffer(cells, np.float32).reshape(-1, width)
-    return assemble(path.name.split(".")[0], f"the file {path}", Examples(inputs, np.array(_class_names(labels, path))))
+    # objects: an array of text would take four bytes for each character of the longest label, in every row
+    names = np.array(_class_names(labels, path), dtype=object)
+    return assemble(path.name.split(".")[0], f"the file {path}", Examples(inputs, names))
 
 
 class _Lines:
-    """The lines of a text with the number of the last one read; none may be endless."""
+    """The lines of a text with the number of the last one read; none may be endless, nor a row of many."""
 
     def __init__(self, text: TextIO, path: Path) -> None:
-        self.text, self.path, self.number = text, path, 0
+        self.text, self.path, self.number, self.length = text, path, 0, 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -57,9 +61,14 @@ class _Lines:
         if not line:
             raise StopIteration
         self.number += 1
-        if len(line) == _LONGEST_LINE:
+        self.length += len(line)
+        if self.length >= _LONGEST_LINE:
             raise DataError(f"{self.where}: longer than {_LONGEST_LINE:,} characters; is it a CSV file?")
         return line
+
+    def end_row(self) -> None:
+        """The lines so far made a row, which quotes may spread over several."""
+        self.length = 0
 
     @property
     def where(self) -> str:
@@ -68,19 +77,21 @@ class _Lines:
 
 def _read(text: TextIO, path: Path) -> tuple[array[float], list[str], int]:
     lines = _Lines(text, path)
-    cells, labels = array("f"), []
+    cells, labels, known = array("f"), [], {}
     try:
         first = next((line for line in lines if line.strip()), "")
         separator = max(",;\t", key=first.count)
+        if first.count(separator) >= MAX_COLUMNS:
+            raise DataError(f"{lines.where}: expected at most {MAX_COLUMNS:,} columns, given more; cut the table down")
         start = next(csv.reader([first], delimiter=separator), [])
         names, label = _columns(start, lines.where)
-        if not _is_header(start):
-            labels.append(_row(start, label, names, cells, lines.where))
-        for row in csv.reader(lines, delimiter=separator):
+        rows = csv.reader(lines, delimiter=separator)
+        for row in rows if _is_header(start) else itertools.chain([start], rows):
+            lines.end_row()
             if row:  # an empty line is no example
-                labels.append(_row(row, label, names, cells, lines.where))
-            if cells.itemsize * len(cells) > MAX_BYTES:
-                raise DataError(f"{path}: more than the {MAX_BYTES:,} bytes that fanin reads; cut it down first")
+                name = _row(row, label, names, cells, lines.where)
+                labels.append(known.setdefault(name, name))  # one text for each class, and not for each row
+            check_size(str(path), cells.itemsize * (len(cells) + 2 * len(labels)))
     except csv.Error as error:
         raise DataError(f"{lines.where}: not CSV ({error}); correct the line") from error
     return cells, labels, len(names) - 1
@@ -102,7 +113,7 @@ def _columns(start: list[str], where: str) -> tuple[list[str], int]:
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # Python takes 1_000 for a number; a table means text by it
     except ValueError:
         return None
 
@@ -130,7 +141,7 @@ def _row(row: list[str], label: int, names: list[str], cells: array[float], wher
         values = array("f", map(float, row))
     except (ValueError, OverflowError):
         values = array("f", [math.nan])
-    if not math.isfinite(sum(values)):
+    if not math.isfinite(sum(values)) or "_" in "".join(row):
         _name_bad_cell(row, [n for i, n in enumerate(names) if i != label], where)
     cells.extend(values)
     return name
@@ -159,4 +170,4 @@ def _class_names(labels: list[str], path: Path) -> list[str]:
                 "compares classifiers: "
                 "a continuous target must be cut into classes first"
             )
-    return [str(int(value)) for value in values]
+    return [str(int(value)) if abs(value) < 2**53 else label for value, label in zip(values, labels, strict=True)]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from fanin.datasets.limits import check_size
 from fanin.errors import DataError, nearest
 
-MAX_BYTES = 4 * 2**30  # the most that one array may take once unpacked
 _CHUNK = 2**20
 _DEFLATE_RATIO = 1032  # deflate cannot pack tighter, so a promise beyond it is false
 
@@ -28,13 +29,34 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
                 yield raw
                 return
             with gzip.GzipFile(fileobj=raw) as stream:
-                yield cast("BinaryIO", stream)
+                yield cast("BinaryIO", _Watched(stream, path))
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: corrupt gzip file ({error}); copy or download it again") from error
     except EOFError as error:
         raise DataError(f"{path}: gzip file cut off before its end; copy or download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+class _Watched(io.BufferedIOBase):
+    """A gzip stream that stops with a `DataError` where more comes out of it than `limits` allows."""
+
+    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
+        self._stream, self._path, self._packed, self._done = stream, path, path.stat().st_size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._counted(self._stream.read(size))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._counted(self._stream.read1(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._done += len(data)
+        check_size(str(self._path), self._done, self._packed)
+        return data
 
 
 def require_file(path: Path) -> None:
@@ -50,18 +72,15 @@ def neighbour(path: Path) -> str:
     """`"; did you mean 'iris.csv'?"` from what lies in the path's folder, or why nothing can lie there."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte within the name
         return f" (nor is there a folder {path.parent})"
     return nearest(path.name, names)
 
 
 def check_promise(path: Path, header: int, promised: int) -> None:
-    """Refuse, before any memory is taken, a header that promises more than the cap or the file can hold."""
-    if promised > MAX_BYTES:
-        raise DataError(
-            f"{path}: its header promises {promised:,} bytes, more than the {MAX_BYTES:,} that fanin reads; "
-            "the header is corrupt, or the data must be cut down first"
-        )
+    """Refuse, before any memory is taken, a header that promises more than `limits` allow or the file can hold."""
+    where = f"{path}, as its header promises"
+    check_size(where, promised)
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     size = path.stat().st_size
@@ -77,6 +96,7 @@ def check_promise(path: Path, header: int, promised: int) -> None:
             f"{path}: truncated or corrupt: expected {promised:,} bytes of data, "
             f"but {size:,} bytes of gzip cannot hold so much; copy or download it again"
         )
+    check_size(where, promised, size if packed else None)
 
 
 def take(stream: BinaryIO, count: int, path: Path, done: int = 0) -> bytearray:

@@ -1,0 +1,1 @@
+"""Readers under arbitrary and mutated bytes."""
