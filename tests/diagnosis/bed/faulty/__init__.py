@@ -1,0 +1,1 @@
+"""Programs at fault, cause by cause, each with its repaired twin."""

@@ -1,0 +1,1 @@
+"""Set-ups that train well, kind by kind."""
