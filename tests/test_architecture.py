@@ -20,6 +20,7 @@ ROOMS = [
     "streams",
     "record",
     "profile",
+    "finding",
     "recipe",
     "settings",
     "study",
@@ -32,14 +33,18 @@ ROOMS = [
     "theory",
     "initializers",
     "signal",
+    "training",
     "pretraining",
     "sklearn",
     "engine",
     "driver",
     "report",
+    "proof",
+    "diagnosis",
     "cli",
 ]
-TENSORS = {"activations", "initializers", "theory", "signal", "pretraining", "sklearn", "engine"}
+TENSORS = {"activations", "initializers", "theory", "signal", "training", "pretraining", "sklearn", "engine"}
+TENSORS |= {"proof", "diagnosis"}
 WITHOUT_TORCH = {*ROOMS} - TENSORS - {"driver", "cli"}
 
 
@@ -109,14 +114,21 @@ def test_public_names_are_pinned():
     assert fanin.__all__ == [
         "Arm",
         "Dataset",
+        "Diagnosis",
+        "Explanation",
         "FaninError",
+        "Finding",
+        "Proof",
         "Recipe",
+        "Remedy",
         "Run",
         "Store",
         "Study",
         "Trial",
         "__version__",
         "calibrate_",
+        "diagnose",
+        "explain",
         "find",
         "gain",
         "init_",
@@ -125,6 +137,7 @@ def test_public_names_are_pinned():
         "load_weights",
         "pretrain_",
         "propagate",
+        "prove",
         "run",
     ]
     for name in fanin.__all__:

@@ -150,6 +150,51 @@ def paired_difference(
     )
 
 
+def smallest_effect(
+    differences: Sequence[float], *, comparisons: int = 1, confidence: float = CONFIDENCE, power: float = 0.8
+) -> float | None:
+    """(t(n - 1; (1 + c) / 2) + t(n - 1; power)) * s / sqrt(n): the mean difference that n such pairs would show.
+
+    s is the deviation of the paired differences, c the Bonferroni level over `comparisons`; a true effect of that size
+    is found with about the probability `power` (Cohen, 1988, with t for z). None of fewer than 2 pairs.
+    """
+    d = _finite(differences)
+    level = simultaneous_confidence(confidence, comparisons)
+    if len(d) < 2:
+        return None
+    t = special.stdtrit(len(d) - 1, (1 + level) / 2) + special.stdtrit(len(d) - 1, power)
+    return float(t * _deviation(d) / math.sqrt(len(d)))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means and its interval; low = high = None where the interval is not bounded."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def ratio_interval(
+    means: tuple[float, float], variances: tuple[float, float], covariance: float, *, freedom: int, confidence: float
+) -> Ratio:
+    """All r with (a - r b)^2 <= t^2 (v_a - 2 r v_ab + r^2 v_b): Fieller's interval of E a / E b (Fieller, 1954).
+
+    means: a and b; variances, covariance: of these means, not of single values. It is exact for normal a and b, with
+    few pairs too, where a bootstrap of so few is too narrow. Not bounded where b's own interval holds 0: there is then
+    no whole to take a share of.
+    """
+    _check_confidence(confidence)
+    (a, b), (va, vb) = means, variances
+    t2 = float(special.stdtrit(freedom, (1 + confidence) / 2)) ** 2
+    value = a / b if b else math.nan
+    square, half, rest = b * b - t2 * vb, a * b - t2 * covariance, a * a - t2 * va
+    if square <= 0:
+        return Ratio(value, None, None)
+    reach = math.sqrt(max(0.0, half * half - square * rest))
+    return Ratio(value, min(value, (half - reach) / square), max(value, (half + reach) / square))
+
+
 def spread_band(values: Sequence[float], published: float, cost: bool) -> tuple[float, float] | None:
     """[min - r, max + r], r = max - min, for costs widened by 5 % of the published value; None under 6 seeds.
 

@@ -1,0 +1,96 @@
+"""Training: everything that defines how a user's network is trained, but the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from fanin.errors import FaninError
+from fanin.training.batches import Batch, Batches
+from fanin.training.copying import copy_of
+from fanin.training.losses import Loss, call, choose_loss, name_of, targets_of
+from fanin.training.optimizers import OptimizerSpec
+from fanin.training.randomness import RandomState, seed_all
+
+BatchChange = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    make: a new network, called with torch's generators seeded; batches: what it sees; change: what is done to every
+    batch first; loss: what it is judged by, called loss(outputs, targets); optimizer: what moves it. loss_words: what
+    the loss is called.
+    """
+
+    make: Callable[[], nn.Module]
+    batches: Batches
+    loss: Loss
+    optimizer: OptimizerSpec
+    loss_words: str
+    change: BatchChange | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module | Callable[[], nn.Module],
+        data: Any,
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """From what a user has: a module (copied for every run) or a factory; see Batches.of and OptimizerSpec.of.
+
+        Without a loss the one that the first batch's targets call for is taken.
+        """
+        sample = model if isinstance(model, nn.Module) else seeded(model, 0)
+        embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in sample.modules())
+        batches = Batches.of(data, batch_size=batch_size, float_inputs=not embeds)
+        words = name_of(loss)
+        if loss is None:
+            loss, words = _default_loss(copy_of(sample), next(batches.endless(0)))
+        make = model if not isinstance(model, nn.Module) else (lambda: copy_of(model))
+        return cls(make, batches, loss, OptimizerSpec.of(optimizer, sample), words)
+
+    def new(self, seed: int) -> nn.Module:
+        """A network as `make` gives it under this seed."""
+        return seeded(self.make, seed)
+
+    def stream(self, seed: int) -> Any:
+        """Batches without end, in the order of this seed."""
+        found = self.batches.endless(seed)
+        return found if self.change is None else map(self.change, found)
+
+    def changed(self, **fields: Any) -> Self:
+        """The same with other fields."""
+        return replace(self, **fields)
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """make() under a seed; global random states are put back. FaninError if it makes no module."""
+    if not callable(make):
+        raise FaninError(f"model: expected an nn.Module, or a function that makes one; got {type(make).__name__}")
+    before = RandomState.now()
+    try:
+        seed_all(seed)
+        found = make()
+    finally:
+        before.restore()
+    if not isinstance(found, nn.Module):
+        raise FaninError(f"model: expected an nn.Module, or a function that makes one; got {type(found).__name__}")
+    return found
+
+
+def _default_loss(model: nn.Module, batch: Batch) -> tuple[Loss, str]:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    batch = batch.to(device)
+    model.eval()
+    with torch.no_grad():
+        chosen = choose_loss(call(model, batch), targets_of(batch))
+    return chosen.loss, chosen.words
