@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
     from fanin.bundle import find
     from fanin.datasets import Dataset, load
+    from fanin.diagnosis import Diagnosis, diagnose
     from fanin.driver import Run, run
     from fanin.engine.export import load_weights
     from fanin.errors import FaninError
+    from fanin.finding import Finding, Remedy
     from fanin.initializers.calibrate import calibrate_
     from fanin.initializers.module import init_, initializer
     from fanin.pretraining import pretrain_
+    from fanin.proof.explain import explain
+    from fanin.proof.explanation import Explanation
+    from fanin.proof.page import Proof
+    from fanin.proof.prove import prove
     from fanin.recipe import Recipe, Trial
     from fanin.signal import propagate
     from fanin.store import Store
@@ -29,14 +35,21 @@ __version__ = "0.1.0"
 __all__ = [
     "Arm",
     "Dataset",
+    "Diagnosis",
+    "Explanation",
     "FaninError",
+    "Finding",
+    "Proof",
     "Recipe",
+    "Remedy",
     "Run",
     "Store",
     "Study",
     "Trial",
     "__version__",
     "calibrate_",
+    "diagnose",
+    "explain",
     "find",
     "gain",
     "init_",
@@ -45,19 +58,27 @@ __all__ = [
     "load_weights",
     "pretrain_",
     "propagate",
+    "prove",
     "run",
 ]
 
 _HOMES = {
     "Arm": "study",
     "Dataset": "datasets",
+    "Diagnosis": "diagnosis",
+    "Explanation": "proof.explanation",
     "FaninError": "errors",
+    "Finding": "finding",
+    "Proof": "proof.page",
     "Recipe": "recipe",
+    "Remedy": "finding",
     "Run": "driver",
     "Store": "store",
     "Study": "study",
     "Trial": "recipe",
     "calibrate_": "initializers.calibrate",
+    "diagnose": "diagnosis",
+    "explain": "proof.explain",
     "find": "bundle",
     "gain": "theory",
     "init_": "initializers.module",
@@ -66,6 +87,7 @@ _HOMES = {
     "load_weights": "engine.export",
     "pretrain_": "pretraining",
     "propagate": "signal",
+    "prove": "proof.prove",
     "run": "driver",
 }
 

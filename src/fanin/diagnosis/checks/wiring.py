@@ -1,0 +1,424 @@
+"""Checks of how outputs, targets and loss fit together: read off the graph of the first batch, without a threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor
+
+from fanin.diagnosis.evidence import CLEAR, Evidence, percent
+from fanin.diagnosis.graph import VIEWS, Op, back_through
+from fanin.finding import Finding, Remedy
+from fanin.training.losses import main_output
+
+_DISTANCES = {
+    "MseLoss": "nn.MSELoss",
+    "L1Loss": "nn.L1Loss",
+    "SmoothL1Loss": "nn.SmoothL1Loss",
+    "HuberLoss": "nn.HuberLoss",
+}
+_LIKELIHOODS = frozenset({"BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "NllLoss", "LogSoftmax", "Log", "Exp"})
+_BINARY = frozenset({"BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"})
+_BOUNDED = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf)}
+_MODULE = {
+    "Softmax": "nn.Softmax",
+    "Sigmoid": "nn.Sigmoid",
+    "Tanh": "nn.Tanh",
+    "Relu": "nn.ReLU",
+    "LogSoftmax": "nn.LogSoftmax",
+}
+
+
+def losses_in(e: Evidence) -> list[str]:
+    """The operations between outputs and loss, by name."""
+    return [op.name for op in e.start.graph.between()] if e.start.graph else []
+
+
+def distance(names: Collection[str]) -> str | None:
+    """What a loss of differences between outputs and targets is called; None for other losses."""
+    known = next((words for name, words in _DISTANCES.items() if name in names), None)
+    if known is None and {"Sub", "Rsub"} & set(names) and not _LIKELIHOODS & set(names):
+        known = "nn.L1Loss" if "Abs" in names else "the squared error" if {"Pow", "Mul"} & set(names) else None
+    return known
+
+
+def last_activation(e: Evidence) -> Op | None:
+    """The operation that makes the outputs, behind views."""
+    graph = e.start.graph
+    return back_through(graph, graph.output, VIEWS) if graph and graph.output else None
+
+
+def output_activation(e: Evidence) -> Iterator[Finding]:
+    """The last activation against the loss: what is applied twice, left out, constant, or out of reach."""
+    last = last_activation(e)
+    if last is None or e.start.output is None or not e.paired:
+        return
+    z, names = e.start.output.detach(), losses_in(e)
+    yield from _constant_softmax(last, z)
+    yield from _shared_softmax(e, last, names)
+    if "LogSoftmax" in names and "NllLoss" in " ".join(names) and last.name in ("Softmax", "Sigmoid", "Tanh", "Relu"):
+        yield _twice(e, last, "nn.CrossEntropyLoss", "a log-softmax of its own")
+    elif any(n.startswith("NllLoss") for n in names) and "LogSoftmax" not in names and not _log_probabilities(z):
+        yield Finding(
+            "output-activation",
+            None,
+            float(z.double().exp().sum(1).mean()),
+            1.0,
+            "nn.NLLLoss wants log-probabilities, whose exponentials sum to 1 over the classes; those of the outputs "
+            f"sum to {float(z.double().exp().sum(1).mean()):.3g}",
+            "end with nn.LogSoftmax(dim=1), or take nn.CrossEntropyLoss on the outputs before any activation",
+            0.97,
+            "torch.nn.NLLLoss",
+            Remedy("loss", "loss = nn.CrossEntropyLoss()", {"name": "cross_entropy"}),
+        )
+    elif "BinaryCrossEntropyWithLogits" in names and last.name in ("Sigmoid", "Softmax", "Relu", "Tanh"):
+        yield _twice(e, last, "nn.BCEWithLogitsLoss", "a sigmoid of its own")
+    elif distance(names):
+        yield from _out_of_reach(e, last)
+
+
+def _twice(e: Evidence, last: Op, loss: str, own: str) -> Finding:
+    what = _MODULE[last.name]
+    plain = {"Relu": "cuts all negative outputs off", "Tanh": "keeps outputs within [-1, 1]"}.get(
+        last.name, "keeps outputs within [0, 1], so that the loss cannot come near 0 and gradients are small"
+    )
+    return Finding(
+        "output-activation",
+        None,
+        None,
+        None,
+        f"{loss} applies {own}; the network ends with {what}, which {plain}",
+        f"take the last {what} away; apply it to predictions only",
+        0.98 if last.name in ("Softmax", "Sigmoid") else 0.9,
+        f"torch.{loss.replace('nn.', 'nn.')}",
+        Remedy("output-activation", f"# without the last {what}", {"name": "none"}),
+    )
+
+
+def _constant_softmax(last: Op, z: Tensor) -> Iterator[Finding]:
+    if last.name not in ("Softmax", "LogSoftmax") or z.dim() < 2:
+        return
+    dim = last.saved("dim")
+    dim = None if dim is None else int(dim) - 2**64 if int(dim) >= 2**63 else int(dim)
+    if dim is not None and last.shape and last.shape[dim] == 1:
+        yield Finding(
+            "output-activation",
+            None,
+            1.0,
+            2.0,
+            "the softmax at the end runs over a single unit: it is 1 whatever comes in, and no gradient passes",
+            "nn.Sigmoid with nn.BCELoss, or no activation with nn.BCEWithLogitsLoss",
+            0.99,
+            "softmax(z) = exp(z) / exp(z) = 1",
+            Remedy("output-activation", "# a sigmoid instead of the softmax", {"name": "sigmoid"}),
+        )
+    elif dim in (0, -z.dim()) and len(z) > 1:
+        yield Finding(
+            "output-activation",
+            None,
+            0.0,
+            1.0,
+            "the softmax at the end runs over the examples of the batch, not over the classes",
+            "dim=1",
+            0.97,
+            "torch.nn.Softmax",
+        )
+
+
+def _shared_softmax(e: Evidence, last: Op, names: list[str]) -> Iterator[Finding]:
+    """A softmax before labels of which several, or none, may hold at once."""
+    y = e.sample.targets.tensor
+    if (
+        last.name != "Softmax"
+        or not (distance(names) or _BINARY & set(names))
+        or y is None
+        or y.dim() != 2
+        or y.shape[1] < 2
+    ):
+        return
+    beside = float((((y.double().sum(1)) - 1).abs() > 1e-3).double().mean())
+    if beside > 0.05:
+        yield Finding(
+            "output-activation",
+            None,
+            beside,
+            0.05,
+            f"the softmax at the end makes outputs sum to 1; targets of {beside:.0%} of the examples do not: several "
+            "labels hold at once, or none",
+            "nn.BCEWithLogitsLoss on outputs without an activation",
+            0.95,
+            "sum of softmax(z) = 1",
+            Remedy("loss", "loss = nn.BCEWithLogitsLoss()", {"name": "bce_with_logits"}),
+        )
+
+
+def _log_probabilities(z: Tensor) -> bool:
+    if z.dim() < 2:
+        return True
+    sums = z.double().exp().sum(1)
+    return bool(((sums - 1).abs() < 1e-3).all())
+
+
+def _out_of_reach(e: Evidence, last: Op) -> Iterator[Finding]:
+    """A bounded last activation, and targets beyond its bounds."""
+    y = e.sample.targets
+    if last.name not in _BOUNDED or y.tensor is None or y.kind == "other" or not y.std:
+        return
+    low, high = _BOUNDED[last.name]
+    values = y.tensor.double()
+    beyond = float(((values < low - 1e-6) | (values > high + 1e-6)).double().mean())
+    cut = float(
+        (values - values.clamp(low, high)).square().sum() / (values - values.mean()).square().sum().clamp_min(1e-300)
+    )
+    if beyond > 0.01 and cut > 0.01:
+        yield Finding(
+            "output-activation",
+            None,
+            beyond,
+            0.01,
+            f"{_MODULE[last.name]} at the end gives values in [{low:g}, {high:g}]; {beyond:.0%} of the targets, which "
+            f"reach from {y.low:.3g} to {y.high:.3g}, lie outside",
+            f"take the last {_MODULE[last.name]} away: a regression ends with a Linear layer",
+            0.97,
+            "the range of the function",
+            Remedy("output-activation", f"# without the last {_MODULE[last.name]}", {"name": "none"}),
+        )
+
+
+def loss(e: Evidence) -> Iterator[Finding]:
+    """A loss of which the right answer is not the least; one of class indices as numbers; one without gradient."""
+    y, z, names = e.sample.targets, e.start.output, losses_in(e)
+    if z is None or y.tensor is None or not e.paired:
+        return
+    if e.start.graph and e.start.graph.loss is None and e.start.graph.output is not None:
+        yield _loss("the loss has no gradient by the outputs: it is computed from detached or rounded values", 0.98)
+        return
+    if e.start.graph and e.start.graph.output is not None and not e.start.told:
+        yield _loss("the gradient of the loss by the outputs is 0 throughout: the outputs do not enter it", 0.96)
+        return
+    squares = distance(names)
+    if (
+        squares
+        and y.kind == "classes"
+        and y.distinct > 2
+        and z.shape != y.tensor.shape
+        and z.dim() > 1
+        and z.shape[1] == 1
+    ):
+        yield _indices(e, squares, 0.75)
+    elif squares and y.whole and 2 < y.distinct <= 50 and y.low == 0 and z.numel() == e.start.batch.size and _few(e):
+        yield _indices(e, squares, 0.6)
+    elif squares and _one_hot(y.tensor) and e.lags and (better := _as_classes(e)) is not None:
+        yield _loss(
+            f"targets are one-hot classes; by cross-entropy the network learns {percent(better)} of the task in "
+            f"{e.steps} steps, by {squares} {percent(e.learnt)}",
+            min(0.9, 0.5 + better - e.learnt),
+            Remedy("loss", "loss = nn.CrossEntropyLoss()", {"name": "cross_entropy"}),
+        )
+    elif not names and e.start.graph and e.start.graph.loss is e.start.graph.output:
+        yield _loss("the loss is the outputs themselves: no target enters it", 0.9)
+    elif (found := _right_answer(e)) is not None:
+        right, wrong = found
+        yield _loss(
+            f"outputs that are the targets have a loss of {right:.3g}, outputs of other examples' targets {wrong:.3g}: "
+            "training away from the loss is training away from the targets",
+            0.95,
+        )
+
+
+def _few(e: Evidence) -> bool:
+    """Whether whole targets are few for so many examples, and so classes rather than counts."""
+    y = e.sample.targets
+    return y.tensor is not None and not y.tensor.is_floating_point() and y.distinct <= max(3, e.sample.size // 8)
+
+
+def _indices(e: Evidence, name: str, confidence: float) -> Finding:
+    y = e.sample.targets
+    return Finding(
+        "loss",
+        None,
+        None,
+        None,
+        f"targets are {y.distinct} class indices; {name} takes them for numbers, class 2 between 1 and 3",
+        f"nn.CrossEntropyLoss with {int(y.high) + 1} outputs",
+        confidence,
+        "Goodfellow, Bengio and Courville (2016), Deep Learning, section 6.2.2",
+        Remedy("loss", "loss = nn.CrossEntropyLoss()", {"name": "cross_entropy"}),
+    )
+
+
+def _loss(evidence: str, confidence: float, fix: Remedy | None = None) -> Finding:
+    remedy = fix.code if fix else "a loss that is least where outputs are right"
+    return Finding("loss", None, None, None, evidence, remedy, confidence, "its definition", fix)
+
+
+def _one_hot(y: Tensor) -> bool:
+    """Whether rows are a single 1 among zeros, of three columns or more."""
+    rows = y.dim() == 2 and y.shape[1] > 2
+    return rows and bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
+
+
+def _as_classes(e: Evidence) -> float | None:
+    """What cross-entropy learns instead, if it is clearly more."""
+
+    def loss(outputs: object, targets: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(main_output(outputs), targets.argmax(1))
+
+    better = e.quality(e.experiment("cross-entropy", lambda training: training.changed(loss=loss)))
+    return better if better - e.learnt > CLEAR else None
+
+
+def _right_answer(e: Evidence) -> tuple[float, float] | None:
+    """(loss of the right outputs, of another example's) where the right ones are judged worse."""
+    y, z, batch = e.sample.targets.tensor, e.start.output, e.start.batch
+    targets = batch.targets if batch.targets is not None else batch.first
+    if z is None or not isinstance(targets, Tensor) or targets.shape[0] != len(z) or len(z) < 2:
+        return None
+    right = _ideal(z.detach(), targets, y)
+    if right is None:
+        return None
+    order = torch.arange(len(z)).roll(1)
+    try:
+        with torch.no_grad():
+            a, b = float(e.training.loss(right, targets)), float(e.training.loss(right[order], targets))
+    except Exception:  # the loss wants more than one tensor
+        return None
+    return (a, b) if math.isfinite(a) and math.isfinite(b) and a > b + 1e-6 * abs(b) else None
+
+
+def _ideal(z: Tensor, targets: Tensor, y: Tensor | None) -> Tensor | None:
+    """Outputs that say what the targets say."""
+    if targets.shape == z.shape and targets.is_floating_point():
+        return targets.to(z)
+    if not targets.is_floating_point() and z.dim() == 2 and targets.dim() == 1 and z.shape[1] > 1:
+        if int(targets.min()) < 0 or int(targets.max()) >= z.shape[1]:
+            return None
+        sharp = torch.nn.functional.one_hot(targets.long(), z.shape[1]).to(z)
+        return torch.log_softmax(6 * sharp, 1)
+    return None
+
+
+def output_shape(e: Evidence) -> Iterator[Finding]:
+    """Outputs and targets whose shapes fit only by broadcasting, or outputs too few for the classes."""
+    z, names = e.start.output, set(losses_in(e))
+    targets = e.start.batch.targets if e.start.batch.targets is not None else e.start.batch.first
+    if z is None or not isinstance(targets, Tensor) or not e.paired:
+        return
+    if (
+        (distance(names) or _BINARY & names)
+        and z.shape != targets.shape
+        and z.numel() != 1
+        and _broadcasts(e, z, targets)
+    ):
+        shape = torch.broadcast_shapes(z.shape, targets.shape)
+        yield Finding(
+            "output-shape",
+            None,
+            float(math.prod(shape)),
+            float(targets.numel()),
+            f"outputs {tuple(z.shape)} against targets {tuple(targets.shape)} are broadcast to {tuple(shape)}: every "
+            "output is compared with every target, and learns their mean",
+            "outputs.squeeze(1), or targets.unsqueeze(1)",
+            0.97,
+            "PyTorch, broadcasting semantics",
+        )
+    elif "LogSoftmax" in names and z.dim() == 2 and z.shape[1] == 1:
+        yield Finding(
+            "output-shape",
+            None,
+            1.0,
+            2.0,
+            "cross-entropy over one output: its softmax is 1 and its loss 0 whatever the network does",
+            f"{max(2, int(e.sample.targets.high) + 1)} outputs, or nn.BCEWithLogitsLoss with one",
+            0.98,
+            "softmax(z) = exp(z) / exp(z) = 1",
+        )
+
+
+def _broadcasts(e: Evidence, z: Tensor, targets: Tensor) -> bool:
+    """Whether the loss saw them as they are: a loss of a user's may have reshaped them first."""
+    try:
+        shape = torch.broadcast_shapes(z.shape, targets.shape)
+    except RuntimeError:
+        return False
+    if math.prod(shape) == targets.numel():
+        return False
+    if math.prod(shape) == z.numel():  # targets alone are spread: torch's losses do it, a user's may know better
+        return type(e.training.loss).__module__.startswith("torch.") or e.training.loss.__module__.startswith("torch.")
+    return math.prod(shape) in {math.prod(op.shape) for op in e.start.graph.between()} if e.start.graph else False
+
+
+def refused(e: Evidence) -> Iterator[Finding]:
+    """What the loss itself refused, in its own words, with the cause behind them."""
+    if e.start.error is None or e.start.stage != "loss":
+        return
+    words = f"{type(e.start.error).__name__}: {e.start.error}".split("\n")[0]
+    y, z = e.sample.targets, e.start.output
+    outputs = z.shape[1] if z is not None and z.dim() > 1 else 1
+    if "out of bounds" in words or ("Target" in words and "out of" in words) or "index out of range" in words.lower():
+        missing = y.distinct > outputs
+        yield Finding(
+            "output-shape" if missing else "label-range",
+            None,
+            y.high,
+            float(outputs - 1),
+            f"class indices reach from {y.low:g} to {y.high:g} ({y.distinct} different ones), the network has "
+            f"{outputs} outputs; the loss says {words}",
+            f"{int(y.high) + 1} outputs"
+            if missing
+            else f"y = y - {y.low:g}"
+            if y.low
+            else "give every class an index from 0 on",
+            0.98,
+            "torch.nn.CrossEntropyLoss: class indices in [0, C)",
+        )
+    elif "between 0 and 1" in words:
+        beyond = z is not None and bool(((z < 0) | (z > 1)).any())
+        yield Finding(
+            "output-activation" if beyond else "label-range",
+            None,
+            None,
+            None,
+            f"nn.BCELoss wants probabilities; {words}",
+            "end with nn.Sigmoid(), or take nn.BCEWithLogitsLoss" if beyond else "targets within [0, 1]",
+            0.98,
+            "torch.nn.BCELoss",
+            Remedy("loss", "loss = nn.BCEWithLogitsLoss()", {"name": "bce_with_logits"}) if beyond else None,
+        )
+    elif any(w in words for w in ("size", "shape", "Dimension", "dimension", "batch_size", "multi-target")):
+        targets = e.start.batch.targets
+        shape = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
+        yield Finding(
+            "output-shape",
+            None,
+            None,
+            None,
+            f"outputs {tuple(z.shape) if z is not None else '?'} and targets {shape} do not fit; the loss says {words}",
+            "outputs (N, C) and class indices (N,), or outputs and targets of the same shape",
+            0.95,
+            "the loss's own message",
+        )
+    else:
+        yield Finding(
+            "loss",
+            None,
+            None,
+            None,
+            f"the loss raised {words}",
+            "a loss for such outputs and targets",
+            0.8,
+            "its own message",
+        )
+    if any(w in words for w in ("dtype", "scalar type", "expected scalar", "Found dtype", "Long", "Float")):
+        yield Finding(
+            "label-range",
+            None,
+            None,
+            None,
+            f"targets have a type that the loss does not take: {words}",
+            "y = y.long() for class indices, y.float() for numbers",
+            0.9,
+            "its own message",
+        )

@@ -1,0 +1,336 @@
+"""Evidence: all that the checks may look at, and experiments that are made when one of them first asks.
+
+A threshold on a symptom flags healthy networks; so a cause is held against an experiment wherever there can be one: the
+same training, from the same weights on the same batches, with that one thing changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from fanin.diagnosis.experiments import adam, in_deviations, rate, references, standardized_targets
+from fanin.diagnosis.runs import RunResult, constant_loss, run
+from fanin.diagnosis.sample import Sample, targets_in
+from fanin.diagnosis.start import Start, Units, first_pass
+from fanin.training import Batch, Training
+from fanin.training.losses import call, main_output, targets_of
+from fanin.training.randomness import RandomState
+
+GOOD = 0.8  # a score from which nobody would ask why it does not train
+SHARE = 0.6  # of what is attainable, that a training which is well set reaches at least
+CLEAR = 0.15  # a difference of scores that is not one of batches
+
+
+@dataclass
+class Evidence:
+    """What is known of a training.
+
+    model: as it was given; sample, evaluation: parts of the data; start: its first batch; steps: of a short run, 0 for
+    none; epochs: how many are planned, if that is known.
+    """
+
+    model: nn.Module
+    training: Training
+    sample: Sample
+    evaluation: Sample | None
+    start: Start
+    steps: int
+    seed: int
+    epochs: int | None = None
+    batches: list[Batch] | None = None
+    _runs: dict[str, RunResult] = field(default_factory=dict)
+
+    def experiment(
+        self,
+        name: str,
+        change: Callable[[Training], Training],
+        *,
+        steps: int | None = None,
+        mode: bool | None = True,
+        evaluated: bool = False,
+        sample: Sample | None = None,
+    ) -> RunResult:
+        """The training with one thing changed, once for each name.
+
+        evaluated: on the evaluation data too, as it goes. sample: what it is scored by, if not by the data as given.
+        """
+        if name not in self._runs:
+            changed = change(self.training)
+            same = changed.batches is self.training.batches and changed.change is None and steps is None
+            self._runs[name] = run(
+                changed,
+                steps or self.steps,
+                self.seed,
+                sample or self.sample,
+                mode=mode,
+                batches=self.batches if same else None,
+                evaluation=self.evaluation.batch if evaluated and self.evaluation else None,
+            )
+        return self._runs[name]
+
+    @property
+    def experiments(self) -> dict[str, RunResult]:
+        """Those that were made, by name."""
+        return dict(self._runs)
+
+    @cached_property
+    def run(self) -> RunResult:
+        """The user's own training for `steps` steps, in the mode in which the network was given."""
+        evaluation = self.evaluation.batch if self.evaluation else None
+        return run(
+            self.training, self.steps, self.seed, self.sample, evaluation=evaluation, keep=True, batches=self.batches
+        )
+
+    @cached_property
+    def baseline(self) -> float | None:
+        """The least loss of outputs that do not depend on the inputs."""
+        if self.start.output is None:
+            return None
+        return constant_loss(self.training, self.start.output.detach().cpu(), self.sample)
+
+    def quality(self, result: RunResult) -> float:
+        """0: as a constant; 1: the whole task. By the score where there is one, else by the loss below the baseline."""
+        if result.failed:
+            return 0.0
+        if result.score is not None:
+            return result.score
+        base = self.baseline if self.baseline is not None else result.first
+        if base is None or not math.isfinite(result.final):
+            return 0.0
+        return min(1.0, max(0.0, (base - result.final) / abs(base))) if base else 0.0
+
+    @cached_property
+    def learnt(self) -> float:
+        """The quality of the user's own run."""
+        return self.quality(self.run)
+
+    @cached_property
+    def attainable(self) -> float:
+        """The best quality of some usual ways to train the same network on the same data for as many steps."""
+        if self.learnt >= GOOD and not self.run.failed:
+            return self.learnt
+        made = [self.experiment(name, change) for name, change in references(self.sample).items()]
+        made += [self.standard_targets] if self.standard_targets else []
+        return max([self.learnt, *map(self.quality, made)])
+
+    @cached_property
+    def standard_targets(self) -> RunResult | None:
+        """The same with standardised targets, where they are real numbers other than the inputs."""
+        y = self.sample.targets
+        if y.kind != "real" or y.like_inputs or not y.std:
+            return None
+        change = standardized_targets(self.sample)
+        return self.experiment("targets standardised", change, sample=in_deviations(self.sample))
+
+    @cached_property
+    def prospect(self) -> float:
+        """The quality to be expected after all planned steps.
+
+        n steps at f times the rate do about what f n steps do at the rate itself; so a run that is stable is given the
+        best quality of rates up to planned / n times its own; if that is little, it goes on at its own rate.
+        """
+        if self.epochs is not None and self.planned < self.steps:
+            return self.quality(self.experiment("as planned", lambda t: t, steps=self.planned, mode=None))
+        if self.run.failed or self.learnt >= GOOD:
+            return self.learnt
+        within = [f for f in (10, 100) if f * self.steps <= self.planned]
+        found = max([self.learnt, *(self.quality(self.experiment(f"lr x {f}", rate(f))) for f in within)])
+        if self._falls_short(found) and self.planned > self.steps:  # where a larger rate does not do, more steps may
+            longer = min(self.planned, 10 * self.steps)
+            found = max(found, self.quality(self.experiment("longer", lambda t: t, steps=longer, mode=None)))
+        return found
+
+    @cached_property
+    def struggles(self) -> bool:
+        """Whether the user's run will have learnt clearly less than it could have: the gate of all mere symptoms."""
+        if not self.steps:
+            return False
+        if self.run.failed:
+            return True
+        return self._falls_short(self.prospect)
+
+    def _falls_short(self, quality: float) -> bool:
+        return quality < SHARE * self.attainable and self.attainable - quality > CLEAR
+
+    @cached_property
+    def lags(self) -> bool:
+        """Whether its short run alone has learnt clearly less: enough where a cause is plain to see already."""
+        if not self.steps:
+            return False
+        return self.run.failed or self._falls_short(self.learnt)
+
+    @cached_property
+    def hopeless(self) -> bool:
+        """Whether it has learnt next to nothing, and no usual way to train does either."""
+        return bool(self.steps) and self.prospect < CLEAR and self.attainable < 2 * CLEAR
+
+    @property
+    def troubled(self) -> bool:
+        """Struggles, or hopeless: something is wrong with it."""
+        return self.struggles or self.hopeless
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether one tensor of outputs stands against one tensor of targets: what wiring is judged by."""
+        outputs = self.start.outputs
+        parts = list(outputs.values()) if isinstance(outputs, dict) else outputs
+        several = isinstance(parts, list | tuple) and sum(isinstance(t, torch.Tensor) for t in parts) > 1
+        return not several and isinstance(targets_of(self.start.batch), torch.Tensor)
+
+    @cached_property
+    def outputs(self) -> int:
+        """Numbers that the network gives for an example."""
+        z = self.start.output
+        return max(1, z.numel() // max(1, len(z))) if z is not None and z.dim() else 1
+
+    @property
+    def planned(self) -> int:
+        """Steps that the user will take: of the planned epochs, or else of twenty, a thousand at least."""
+        per_epoch = self.training.batches.steps or self.steps
+        return per_epoch * self.epochs if self.epochs else max(1000, 20 * per_epoch)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The model's."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def _calls(self) -> list[tuple[str, nn.Module]]:
+        """Modules without children in the order in which they ran on the first batch, by their paths."""
+        seen: list[tuple[str, nn.Module]] = []
+        copy = self.training.new(self.seed)
+        handles = [
+            part.register_forward_hook(lambda part, _, __, name=name: seen.append((name, part)))
+            for name, part in copy.named_modules()
+        ]
+        try:
+            with torch.no_grad():
+                call(copy, self.start.batch)
+        except Exception:  # it has been told of by the first pass
+            return []
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
+
+    @cached_property
+    def called(self) -> frozenset[str]:
+        """Paths of all modules that ran."""
+        return frozenset(name for name, _ in self._calls)
+
+    @cached_property
+    def last_called(self) -> tuple[str, nn.Module] | None:
+        """The module without children that ran last."""
+        leaves = [(name, part) for name, part in self._calls if not any(True for _ in part.children())]
+        return leaves[-1] if leaves else None
+
+    @cached_property
+    def drops_in_evaluation(self) -> bool:
+        """Whether a function of dropout is called with training=True while every module is in evaluation mode."""
+        copy = self.training.new(self.seed).eval()
+        watch = _Dropout()
+        try:
+            with torch.no_grad(), watch:
+                call(copy, self.start.batch)
+        except Exception:  # it has been told of by the first pass
+            return False
+        return watch.active
+
+    @cached_property
+    def mixes_examples(self) -> bool:
+        """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch."""
+        batch = self.start.batch
+        half = batch.size // 2
+        copy = self.training.new(self.seed).eval()
+        parts = [t for t in (*batch.inputs, *batch.named.values()) if isinstance(t, torch.Tensor)]
+        if half < 1 or any(not t.dim() or len(t) != batch.size for t in parts):
+            return False
+        try:
+            with torch.no_grad(), RandomState.now().going_on():
+                torch.manual_seed(0)
+                whole = main_output(call(copy, batch))
+                torch.manual_seed(0)
+                alone = main_output(call(copy, _from(batch, half)))
+        except Exception:  # it wants batches of one size
+            return False
+        if len(whole) != batch.size or len(alone) != batch.size - half or whole.shape[1:] != alone.shape[1:]:
+            return False
+        size = float(whole.double().abs().max())
+        return bool((whole[half:] - alone).double().abs().max() > 1e-3 * max(size, 1e-12))
+
+    @cached_property
+    def one_batch(self) -> float | None:
+        """How well Adam, at 1e-3 or 1e-2, learns the first batch alone by heart; None without a score."""
+        if not self.steps:
+            return None
+        only = Sample(
+            self.start.batch, self.sample.inputs, targets_in(targets_of(self.start.batch), self.start.batch.first)
+        )
+        found = [
+            run(
+                adam(self.training, lr),
+                2 * self.steps,
+                self.seed,
+                only,
+                mode=True,
+                batches=[self.start.batch] * 2 * self.steps,
+            ).score
+            for lr in (1e-3, 1e-2)
+        ]
+        known = [score for score in found if score is not None]
+        return max(known) if known else None
+
+    @cached_property
+    def units_after(self) -> list[Units]:
+        """What nonlinear operations do on the first batch after the user's run."""
+        if not self.steps or self.run.model is None:
+            return []
+        return first_pass(self.run.model, self.start.batch, self.training.loss).units
+
+
+def _from(batch: Batch, start: int) -> Batch:
+    """Its examples from one on."""
+
+    def cut(value: Any) -> Any:
+        return value[start:] if isinstance(value, torch.Tensor) else value
+
+    return Batch(tuple(map(cut, batch.inputs)), batch.targets, {k: cut(v) for k, v in batch.named.items()})
+
+
+_DROPOUTS = (
+    nn.functional.dropout,
+    nn.functional.dropout1d,
+    nn.functional.dropout2d,
+    nn.functional.dropout3d,
+    nn.functional.alpha_dropout,
+    nn.functional.feature_alpha_dropout,
+    torch.dropout,
+)
+
+
+class _Dropout(TorchFunctionMode):
+    """Sees calls of dropout functions that drop."""
+
+    active = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _DROPOUTS:
+            p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+            default = func is not torch.dropout and "alpha" not in func.__name__  # their `training` is True, False
+            on = kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else default))
+            self.active |= bool(on) and float(p) > 0
+        return func(*args, **kwargs)
+
+
+def percent(quality: float) -> str:
+    """`87 %`."""
+    return f"{100 * quality:.0f} %"

@@ -1,0 +1,223 @@
+"""The first batch: what one pass forward and backward tells before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fanin.diagnosis.graph import Graph, Op, graph_of
+from fanin.errors import FaninError
+from fanin.training import Batch
+from fanin.training.losses import Loss, call, main_output, value_of
+
+_FLAT = 0.05  # a unit is saturated where the derivative is under this share of its largest value
+
+
+@dataclass
+class WeightedLayer:
+    """One product with weights. Second moments are over all entries; gradients are those of the loss.
+
+    input: E[x^2] of what comes in; gradient: E[g^2] at the layer's output, times the batch size squared, so that it is
+    that of one example's loss; weight_gradient, weight: Euclidean norms. equal: whether all units have equal weights,
+    equal_gradients: and equal gradients, so that they stay equal.
+    """
+
+    layer: str
+    op: Op
+    parameter: str
+    units: int
+    fan_in: int
+    taps: int = 0  # of a convolution's kernel
+    input: float | None = None
+    gradient: float | None = None
+    weight: float = 0.0
+    weight_gradient: float | None = None
+    equal: bool = False
+    equal_gradients: bool = False
+
+
+@dataclass
+class Units:
+    """What one nonlinear operation does on the batch, behind the weighted layer `layer`.
+
+    dead: share of units (along the second axis) that are zero for every example and position; zero: share of entries.
+    saturated: share of entries where a bounded function is flat. count: units.
+    """
+
+    function: str
+    layer: str
+    count: int
+    dead: float | None = None
+    saturated: float | None = None
+
+
+@dataclass
+class Start:
+    """The network on its first batch. error: what it raised, and `stage` where ("forward", "loss", "backward")."""
+
+    batch: Batch
+    outputs: Any = None
+    output: Tensor | None = None
+    loss: float = math.nan
+    graph: Graph | None = None
+    layers: list[WeightedLayer] = field(default_factory=list)
+    units: list[Units] = field(default_factory=list)
+    told: bool = True  # whether the loss has a gradient by the outputs that is not 0 throughout
+    without_gradient: tuple[str, ...] = ()
+    zero_gradient: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()  # parameters whose gradient is not finite
+    error: Exception | None = None
+    stage: str = ""
+
+
+def first_pass(model: nn.Module, batch: Batch, loss: Loss) -> Start:
+    """One pass of a batch through the network as it is (its mode too), and back; gradients are not kept anywhere."""
+    start = Start(batch)
+    try:
+        with torch.enable_grad():
+            start.stage = "forward"
+            start.outputs = call(model, batch)
+            start.output = main_output(start.outputs)
+            start.stage = "loss"
+            value = value_of(loss, start.outputs, batch)
+            start.loss = float(value.detach())
+            start.graph = graph_of(model, start.output, value)
+            start.units = _units(start.graph)
+            start.layers = _layers(model, start.graph)
+            start.stage = "backward"
+            if value.requires_grad:
+                start.told = _told(value, start.output)
+                _backward(model, value, start)
+        start.stage = ""
+    except FaninError as error:
+        start.error = error
+    except Exception as error:  # a user's forward or loss may raise anything, and that is a finding
+        start.error = error
+    return start
+
+
+def _layers(model: nn.Module, graph: Graph) -> list[WeightedLayer]:
+    by_name = dict(model.named_parameters(remove_duplicate=False))
+    found = []
+    for op in graph.weighted:
+        name = op.parameters[0]
+        weight = by_name[name].detach()
+        rows = weight.flatten(1)
+        seen = op.saved("mat1") if op.name in ("Addmm", "Mm") else op.saved("input")
+        found.append(
+            WeightedLayer(
+                layer=op.layer,
+                op=op,
+                parameter=name,
+                units=len(rows),
+                fan_in=rows.shape[1],
+                taps=math.prod(weight.shape[2:]) if weight.dim() > 2 else 0,
+                input=_second_moment(seen) if isinstance(seen, Tensor) else None,
+                weight=float(weight.double().norm()) if weight.numel() < 1e6 else float(weight.norm()),
+                equal=len(rows) > 1 and _rows_equal(rows),
+            )
+        )
+    return found
+
+
+def _rows_equal(rows: Tensor) -> bool:
+    return bool(((rows - rows[:1]).abs().amax() <= 1e-6 * rows.abs().amax()).item())
+
+
+def _second_moment(t: Tensor) -> float:
+    t = t.detach()
+    scale = float(t.abs().max()) if t.numel() else 0.0
+    if not t.numel() or not math.isfinite(scale) or scale == 0:
+        return 0.0 if t.numel() and scale == 0 else math.nan
+    return float((t / scale).square().mean()) * scale**2  # squares of a vanished or exploded signal stay in range
+
+
+def _units(graph: Graph) -> list[Units]:
+    """Nonlinear operations whose results autograd keeps, each with the weighted layer that it follows."""
+    found = []
+    for op in graph.ops:
+        if op.name not in ("Relu", "Sigmoid", "Tanh", "Threshold", "Hardtanh"):
+            continue
+        if op in graph.between():
+            continue
+        result = op.saved("result")
+        result = op.saved("self") if result is None else result
+        if not isinstance(result, Tensor) or result.dim() < 2:
+            continue
+        units = result.detach().movedim(1 if result.dim() > 2 and _convolved(op) else -1, 0).flatten(1)
+        row = Units(op.name, _layer_below(op), len(units))
+        if op.name == "Relu":
+            row.dead = float((units <= 0).all(1).double().mean())
+        elif op.name in ("Threshold", "Hardtanh"):
+            row.dead = float((units <= 0).all(1).double().mean()) if op.name == "Threshold" else None
+        else:
+            slope = units * (1 - units) * 4 if op.name == "Sigmoid" else 1 - units.square()
+            row.saturated = float((slope < _FLAT).double().mean())
+        found.append(row)
+    return found
+
+
+def _convolved(op: Op) -> bool:
+    below = _weighted_below(op)
+    return below is not None and "onvolution" in below.name
+
+
+def _weighted_below(op: Op) -> Op | None:
+    seen, queue = set(), list(op.parents)
+    while queue:
+        parent = queue.pop(0)
+        if parent in seen or parent.name == "parameter":
+            continue
+        if parent.kind in ("weighted", "recurrent", "lookup"):
+            return parent
+        seen.add(parent)
+        queue += parent.parents
+    return None
+
+
+def _layer_below(op: Op) -> str:
+    below = _weighted_below(op)
+    return below.layer if below is not None else ""
+
+
+def _backward(model: nn.Module, value: Tensor, start: Start) -> None:
+    """Gradients by every parameter, one after the other looked at and forgotten; .grad stays as it is."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    rows = {id(row.op.node): row for row in start.layers}
+    batch = start.batch.size
+    handles = [row.op.node.register_prehook(_note(row, batch)) for row in start.layers]
+    try:
+        found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = dict(zip(parameters, found, strict=True))
+    start.without_gradient = tuple(name for name, g in gradients.items() if g is None)
+    start.zero_gradient = tuple(name for name, g in gradients.items() if g is not None and not bool(g.any()))
+    start.broken = tuple(n for n, g in gradients.items() if g is not None and not bool(torch.isfinite(g).all()))
+    for row in rows.values():
+        g = gradients.get(row.parameter)
+        if g is not None and not g.is_sparse:
+            row.weight_gradient = math.sqrt(max(_second_moment(g) * g.numel(), 0.0))
+            row.equal_gradients = row.equal and _rows_equal(g.flatten(1))
+
+
+def _told(value: Tensor, output: Tensor) -> bool:
+    if not output.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(value, output, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient.any())
+
+
+def _note(row: WeightedLayer, batch: int) -> Any:
+    def arrived(gradients: Sequence[Tensor | None]) -> None:
+        first = next((g for g in gradients if g is not None), None)
+        if first is not None:
+            row.gradient = _second_moment(first) * batch**2
+
+    return arrived
