@@ -2,15 +2,19 @@
 
 scikit-learn's BernoulliRBM and fanin's both train PCD-1 with batches of 100, on all cores. The bound is the time of the
 2 k + 3 products of a step alone (data up; k times down and up; two for the gradient), by torch.mm into tensors that are
-there, on one core. Ways take turns and the best round counts, so that a busy machine does not decide; fewer rows and
-more rounds help on one that is never quiet (seconds are those of 60,000 rows all the same). Data are drawn: their
-values do not matter.
+there, on one core. On all cores torch's threads wait actively (OMP_WAIT_POLICY), as those of scikit-learn's BLAS do: a
+batch's products are so short that waking a sleeping thread costs a good part of them. Ways take turns and the best
+round counts, so that a busy machine does not decide; fewer rows and more rounds help on one that is never quiet
+(seconds are those of 60,000 rows all the same). Data are drawn: their values do not matter.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "active")  # before torch loads
+
 import sys
 import time
 import warnings

@@ -160,7 +160,7 @@ PRETRAININGS: dict[str, Entry] = {
     "none": Entry("nothing comes before training"),
     "dbn": Entry(
         "deep belief network: restricted Boltzmann machines, layer by layer; sigmoid only (Hinton et al., 2006)",
-        {"k": (Count, 1), "lr": (Positive, 0.05)} | _GREEDY,
+        {"k": (Count, 1), "lr": (Positive, 0.1), "centered": (bool, False)} | _GREEDY,
     ),
     "autoencoder": Entry("stacked autoencoders, layer by layer (Bengio et al., 2007)", _AUTOENCODER),
     "denoising": Entry(

@@ -10,8 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fanin.cli.pretrain import _sizes
 from fanin.datasets import load
-from fanin.pretraining import DBN, RBM, StackedAutoencoder
+from fanin.pretraining import DBN, RBM
+from fanin.pretraining.autoencoder import greedy
+from fanin.pretraining.boltzmann.rows import Batches
 from fanin.pretraining.portrait import lower_layers
 from fanin.pretraining.saving import load_stack, save_stack
 from fanin.report.pretraining.table import number
@@ -39,7 +42,7 @@ def rows():
 def test_the_stack_is_the_one_that_fit_trains(trained):
     folder, _, _ = trained
     model, notes = load_stack(folder / "stack.safetensors")
-    expected = DBN((12, 8), lr=0.05, epochs=(2, 3), batch_size=200, seed=4).fit(rows())
+    expected = DBN((12, 8), lr=0.05, epochs=(2, 3), batch_size=200, seed=4, centered=True).fit(rows())
     assert torch.equal(model.transform(rows()), expected.transform(rows()))
     figures = ("layer", "epoch", "reconstruction_error", "pseudo_likelihood")
     assert [[e[k] for k in figures] for e in notes["history"]] == [[e[k] for k in figures] for e in expected.history_]
@@ -88,24 +91,26 @@ def test_the_same_command_again_trains_nothing_and_loses_nothing(trained):
 
 
 def interrupted(monkeypatch, kind, after):
-    """KeyboardInterrupt when so many epochs have ended and the next has begun."""
-    real, calls = kind.partial_fit, []
+    """KeyboardInterrupt amid an epoch when so many have ended; kind: what walks over an epoch's batches."""
+    module, name = (kind, "epoch") if kind is Batches else (greedy, "batches")
+    real, calls = getattr(module, name), []
 
-    def fit(self, *arguments, **options):
+    def steps(*arguments, **options):
         calls.append(1)
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return real(self, *arguments, **options)
+        for place, step in enumerate(real(*arguments, **options)):
+            if len(calls) > after and place == 2:
+                raise KeyboardInterrupt
+            yield step
 
-    monkeypatch.setattr(kind, "partial_fit", fit)
+    monkeypatch.setattr(module, name, steps)
 
 
-@pytest.mark.parametrize(("method", "kind"), [("dbn", RBM), ("denoising", StackedAutoencoder)])
+@pytest.mark.parametrize(("method", "kind"), [("dbn", Batches), ("denoising", greedy)])
 def test_an_interrupted_command_goes_on_after_the_last_layer(method, kind, tmp_path, monkeypatch):
     command = [*SMALL, "--method", method, "--out"]
     monkeypatch.setattr(sys, "argv", ["fanin", "pretrain", "--the", "same"])
     with monkeypatch.context() as patch:
-        interrupted(patch, kind, 3)  # amid the second layer
+        interrupted(patch, kind, 3)  # the second layer has had one epoch
         code, out, err = fanin(*command, tmp_path / "a")
     assert (code, out) == (130, "")
     assert "To go on:\n" in err
@@ -124,7 +129,7 @@ def test_an_interrupted_command_goes_on_after_the_last_layer(method, kind, tmp_p
 
 
 def test_interrupted_before_anything_is_there(tmp_path, monkeypatch):
-    interrupted(monkeypatch, RBM, 0)
+    interrupted(monkeypatch, Batches, 0)
     code, _, err = fanin(*SMALL, "--out", tmp_path / "a")
     assert code == 130
     assert "no layer was complete" in err
@@ -148,6 +153,40 @@ def test_divergence_in_the_first_epoch_leaves_a_report(tmp_path):
     assert code == 1
     assert json.loads((tmp_path / "history.json").read_text())["divergence"]["layer"] == 1
     assert "Diverged: layer 1" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "sizes"),
+    [
+        (60_000, (None, None), (100, 10)),
+        (1437, (None, None), (14, 30)),  # digits: 102 updates an epoch
+        (300, (None, None), (10, 60)),
+        (7, (None, None), (7, 60)),
+        (1437, (200, None), (200, 60)),
+        (60_000, (10, None), (10, 10)),
+        (1437, (None, [3, 4]), (14, 3)),
+        (100, (500, None), (500, 60)),  # too large: the folder says so
+    ],
+)
+def test_batches_and_epochs_are_as_the_data_need_them(count, given, sizes):
+    found = _sizes({"batch_size": given[0], "epochs": given[1], "layers": [5, 4]}, count)
+    assert (found["batch_size"], found["epochs"][0]) == sizes
+    assert len(found["epochs"]) == 2
+
+
+def test_digits_are_learnt_with_the_defaults(tmp_path):
+    """Few rows: batches of 100, and ten epochs, would leave the first layer where data's means alone have put it."""
+    command = ("pretrain", "--data", "digits", "--layers", "12", "--lr", "0.1")
+    reached = {}
+    for name, more in {"usual": (), "few": ("--batch-size", "100", "--epochs", "10")}.items():
+        code, _, err = fanin(*command, *more, "--out", tmp_path / name)
+        assert code == 0, err
+        history = json.loads((tmp_path / name / "history.json").read_text())["history"]
+        reached[name] = history[-1]["pseudo_likelihood"]
+        assert len(history) == (30 if name == "usual" else 10)
+    biases = torch.logit(rows().mean(0), eps=1e-3)
+    chance = float(torch.nn.functional.logsigmoid((2 * rows() - 1) * biases).sum(1).mean())  # of independent pixels
+    assert reached["few"] < chance + 1 < reached["usual"] - 1
 
 
 def test_autoencoders_of_real_data_are_trained_and_shown(tmp_path):
@@ -180,6 +219,7 @@ USAGE = [
     (["--ais", "5x1"], "--ais: expected TEMPERATURESxCHAINS"),
     (["--method", "autoencoder", "--ais", "5x5"], "--ais: expected with --method dbn alone"),
     (["--method", "denoising", "--negative", "pcd"], "--negative pcd: expected with --method dbn alone"),
+    (["--method", "denoising", "--no-centered", ""], "--no-centered: expected with --method dbn alone"),
     (["--visible", "gaussian", "--binarize", "sample"], "--binarize sample: expected with --visible bernoulli"),
     (["--visible", "gaussian"], "--data digits: Gaussian visible units expect features that vary"),
     (["--data", "nowhere.csv"], "nowhere.csv"),
@@ -189,7 +229,8 @@ USAGE = [
 @pytest.mark.parametrize(("arguments", "message"), USAGE, ids=[" ".join(a)[:40] for a, _ in USAGE])
 def test_wrong_input_exits_2_with_a_message(arguments, message, tmp_path):
     given = dict(zip(SMALL[1::2], SMALL[2::2], strict=True)) | dict(zip(arguments[::2], arguments[1::2], strict=True))
-    code, out, err = fanin("pretrain", *(word for pair in given.items() for word in pair), "--out", tmp_path / "out")
+    words = [word for pair in given.items() for word in pair if word]
+    code, out, err = fanin("pretrain", *words, "--out", tmp_path / "out")
     assert code == 2
     assert message in err
     assert out == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import oracle
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import fanin.pretraining.pretrain
 from fanin.engine.export import to_sequential
 from fanin.engine.network import Network, widths
 from fanin.engine.pretraining import pretrain
@@ -81,3 +84,20 @@ def test_pre_training_that_diverges_is_a_trial_that_diverges() -> None:
     assert outcome.record.status == "diverged"
     assert outcome.record.divergence is not None
     assert (outcome.record.divergence.epoch, outcome.record.divergence.step) == (1, 1)
+
+
+def test_trials_of_equal_seeds_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = dataclasses.replace(DATA, room=tmp_path)
+    few, all_, other = (Trial(recipe("dbn", labels=n), seed) for n, seed in ((60, 3), (None, 3), (None, 4)))
+    train([few], ["a"], shared)
+    assert len(list(tmp_path.iterdir())) == 1
+    alone = train([all_], ["b"], DATA)
+    monkeypatch.setattr(fanin.pretraining.pretrain, "pretrain_", _not_again)
+    (found,) = train([all_], ["b"], shared)
+    assert found.record.signal == alone[0].record.signal
+    with pytest.raises(AssertionError, match="trained again"):
+        train([other], ["c"], shared)
+
+
+def _not_again(*_: Any, **__: Any) -> None:
+    raise AssertionError("trained again")

@@ -13,6 +13,7 @@ from scipy.special import expit
 from fanin.pretraining.autoencoder import StackedAutoencoder
 from fanin.pretraining.autoencoder.finetune import unrolled_loss
 from fanin.pretraining.autoencoder.layer import Passes
+from fanin.pretraining.divergence import DivergedError
 from fanin.record import Divergence
 from fanin.streams import Stream
 
@@ -178,7 +179,7 @@ def test_fit_starts_anew_and_a_state_does_not_follow_its_model() -> None:
 def test_divergence_is_recorded_and_mended() -> None:
     params = {"output": "linear", "activation": "identity", "hidden": (5, 3), "epochs": 3, "momentum": 0.5}
     broken = model(**params, lr=(1e-3, 1e200))
-    with pytest.raises(FloatingPointError, match=r"layer 2: loss (inf|nan) in epoch 1, step \d.*lower lr"):
+    with pytest.raises(DivergedError, match=r"layer 2: diverged in epoch 1, step \d \(loss (inf|nan)\).*lower lr"):
         broken.fit(data())
     found = broken.divergence_
     assert found is not None
@@ -225,7 +226,7 @@ def test_finetuning_that_diverges() -> None:
     fitted = model(output="linear", activation="identity", lr=1e-3).fit(data())
     before = weights(fitted)
     fitted.set_params(lr=1e200)
-    with pytest.raises(FloatingPointError, match="fine-tuning: loss"):
+    with pytest.raises(DivergedError, match=r"fine-tuning: diverged in epoch 1, step \d \(loss"):
         fitted.finetune(data(), epochs=2)
     assert equal(weights(fitted), before)
     assert isinstance(fitted.divergence_, Divergence)

@@ -15,6 +15,7 @@ from torch import nn
 
 from fanin.pretraining.boltzmann.rbm import RBM
 from fanin.pretraining.dbn import DBN
+from fanin.pretraining.divergence import DivergedError
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 def test_machines_are_those_that_would_be_trained_alone() -> None:
     fitted = model(lr=(0.05, 0.02), epochs=(2, 3), machine={"sparsity": 0.1}).fit(data())
-    shared = {"method": "cd", "batch_size": 10, "sparsity": 0.1}
+    shared = {"method": "cd", "centered": False, "batch_size": 10, "sparsity": 0.1}
     first = RBM(5, lr=0.05, epochs=2, **shared).fit(data())
     second = RBM(4, lr=0.02, epochs=3, seed=fitted.machines_[1].seed, **shared).fit(first.transform(data()))
     alone = [first.components_, second.components_, first.intercept_hidden_, second.intercept_hidden_]
@@ -51,6 +52,9 @@ def test_machines_are_those_that_would_be_trained_alone() -> None:
     assert np.array_equal(fitted.transform(data()), second.transform(first.transform(data())))
     assert [(e["layer"], e["epoch"]) for e in fitted.history_] == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
     assert fitted.machines_[1].seed != fitted.machines_[0].seed == 0
+    assert not any(m.centered for m in fitted.machines_)
+    assert all(m.centered for m in model(centered=True).fit(data()).machines_)
+    assert all(m.centered for m in model(machine={"centered": True}).fit(data()).machines_)
     assert not equal(weights(model(lr=(0.05, 0.02), epochs=(2, 3)).fit(data()))[:4], alone)
 
 
@@ -211,15 +215,42 @@ def test_parameters_and_arrays() -> None:
 
 
 def test_divergence_is_recorded() -> None:
+    broken = model(lr=(0.05, 3e38), momentum=0.9)
+    with pytest.raises(DivergedError, match=r"layer 2: diverged in epoch 1, step \d .* lower lr") as caught:
+        broken.fit(data())
+    found = broken.divergence_
+    assert found == caught.value.where
+    assert (found.layer, found.epoch) == (2, 1)
+    assert caught.value.model is broken
+    first = model(hidden=(5,), lr=0.05, momentum=0.9).fit(data())
+    assert equal(weights(broken), weights(first)), "the layers before it are kept"
+    mended = broken.set_params(lr=0.05, warm_start=True).fit(data())
+    assert mended.divergence_ is None
+    assert equal(weights(mended), weights(model(lr=0.05, momentum=0.9).fit(data())))
+
+
+def test_a_network_whose_first_epoch_diverges_is_as_before_it() -> None:
     broken = model(visible="gaussian", lr=(1e30, 0.05))
-    with (
-        pytest.warns(RuntimeWarning, match="diverged"),
-        pytest.raises(FloatingPointError, match=r"layer 1: diverged in"),
-    ):
-        broken.fit(real())
-    assert broken.divergence_ is not None
-    assert (broken.divergence_.layer, broken.divergence_.epoch) == (1, 1)
-    assert all(np.isfinite(w).all() for w in weights(broken))
+    for attempt in (broken.fit, broken.partial_fit):
+        with pytest.raises(DivergedError, match="layer 1: diverged in epoch 1"):
+            attempt(real())
+        assert broken.machines_ == []
+    assert len(broken.set_params(lr=1e-3).fit(real()).machines_) == 2
+
+
+def test_epochs_one_by_one_are_a_fit() -> None:
+    whole, one = model().fit(data()), model()
+    seen = []
+    for entry in one.fit_epochs(data(), held_out=data()[:20]):
+        seen.append((entry["layer"], entry["epoch"]))
+        assert one.history_[-1] == entry
+        assert one.transform(data()).shape == (40, 5 if entry["layer"] == 1 else 4)
+    assert seen == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert equal(weights(one), weights(whole))
+    gaps = [e["free_energy_gap"] for e in one.history_]
+    codes = (one.machines_[0].transform(x) for x in (data()[:20], data()))
+    held_out, seen_by_it = (one.machines_[1].free_energy(x).mean() for x in codes)
+    assert gaps[-1] == pytest.approx(float(held_out - seen_by_it), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -252,8 +252,9 @@ def test_a_bracket_holds_the_truth():
     sides = (
         f"{found.lower.log_z:.2f} from below and {found.upper.log_z:.2f} from above, a gap of {found.gap:.2f} nats; "
     )
-    errors = f"with three standard errors, from {found.lower.low:.2f} to {found.upper.high:.2f}."
-    assert str(found) == f"log Z is {sides}{errors}"
+    errors = f"with three standard errors, from {found.lower.low:.2f} to {found.upper.high:.2f}; "
+    sizes = [f"{side.effective_sample_size:.1f}" for side in (found.lower, found.upper)]
+    assert str(found) == f"log Z is {sides}{errors}effective sample sizes {sizes[0]} and {sizes[1]} of 100."
 
 
 def test_a_bracket_that_is_worth_nothing_says_so():

@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from sklearn.neural_network import BernoulliRBM
 
+from fanin.pretraining.boltzmann import pseudo
 from fanin.pretraining.boltzmann.units import Gaussian, Rectified
 from fanin.pretraining.likelihood import (
     free_energy_gap,
     hidden_given_visible,
-    pseudo,
     pseudo_likelihood,
     reconstruction_error,
     run_chains,
@@ -32,7 +32,7 @@ def conditionals(machine, v: tuple[int, ...]) -> list[float]:
 
 @pytest.mark.parametrize("block", [1, 2**17])
 def test_exact_pseudo_likelihood_is_the_sum_of_log_conditionals(block, monkeypatch):
-    monkeypatch.setattr(pseudo, "_BLOCK", block)
+    monkeypatch.setattr(pseudo, "BLOCK", block)
     machine = tiny(3, 4)
     found = pseudo_likelihood(torch.tensor(binary(4)), *machine.parameters)
     expected = torch.tensor([sum(conditionals(machine, v)) for v in binary(4)], dtype=torch.float64)

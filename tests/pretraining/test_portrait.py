@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fanin.pretraining import DBN, RBM, StackedAutoencoder
-from fanin.pretraining.layerwise import DivergedError, epochs, layer_error
+from fanin.pretraining import DBN, RBM, DivergedError, StackedAutoencoder
+from fanin.pretraining.layerwise import epochs, layer_error
 from fanin.pretraining.likelihood import log_likelihood
 from fanin.pretraining.portrait import (
     as_network,
@@ -126,11 +126,11 @@ def test_a_layer_s_error_is_that_of_its_own_inputs():
 
 
 def test_divergence_leaves_what_was_before():
-    model = DBN((5, 4), lr=(0.1, 3e38), **SMALL)
+    model = DBN((5, 4), lr=(0.1, 3e38), centered=True, **SMALL)
     with pytest.raises(DivergedError, match="layer 2: diverged in epoch 1") as caught:
         list(epochs(model, X, HELD_OUT))
     assert caught.value.where == model.divergence_
-    assert torch.equal(model.transform(X), DBN((5,), lr=0.1, **SMALL).fit(X).transform(X))
+    assert torch.equal(model.transform(X), DBN((5,), lr=0.1, centered=True, **SMALL).fit(X).transform(X))
 
 
 @pytest.mark.parametrize("kind", [DBN, StackedAutoencoder])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fanin.pretraining import RBM
+from fanin.pretraining import RBM, DivergedError
 from fanin.pretraining.boltzmann.chains import Tempered
 from fanin.record import Divergence
 from tests.pretraining.rbm_oracle import (
@@ -248,8 +248,10 @@ def test_divergence_stops_and_leaves_the_last_finite_epoch():
     good = RBM(4, visible="gaussian", batch_size=20, epochs=2, lr=lr).fit(X)
     assert good.divergence_ is None
     bad = RBM(4, visible="gaussian", batch_size=20, epochs=5, lr=lr)
-    with pytest.warns(RuntimeWarning, match=r"diverged in epoch 3, step \d, and stopped"):
+    with pytest.raises(DivergedError, match=r"RBM: diverged in epoch 3, step \d .* lower lr \(now 1e\+30\)") as caught:
         bad.fit(X)
+    assert caught.value.model is bad
+    assert caught.value.where == bad.divergence_
     assert isinstance(bad.divergence_, Divergence)
     assert bad.divergence_.epoch == 3
     assert 1 <= bad.divergence_.step <= 3

@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, minmax_scale
 
-from fanin.pretraining import RBM
+from fanin.pretraining import RBM, DivergedError
 from fanin.pretraining.likelihood import pseudo_likelihood
 from fanin.sklearn import BernoulliRBM
 
@@ -126,10 +126,12 @@ def test_verbose_prints_an_epoch_a_line(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_divergence_keeps_the_epochs_start() -> None:
-    with pytest.warns(RuntimeWarning, match="diverged in epoch 1"):
-        machine = BernoulliRBM(3, learning_rate=1e308, weight_decay=10.0, random_state=0).fit(bars())
+    machine = BernoulliRBM(3, learning_rate=1e308, weight_decay=10.0, random_state=0)
+    with pytest.raises(DivergedError, match="diverged in epoch 1"):
+        machine.fit(bars())
     assert np.isfinite(machine.components_).all()
     assert machine.rbm_.history_ == []
+    assert (machine.rbm_.divergence_.epoch, machine.rbm_.epochs_) == (1, 0)
 
 
 @pytest.mark.parametrize(

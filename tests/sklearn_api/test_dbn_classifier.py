@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fanin.pretraining import DBN
+from fanin.pretraining import DBN, DivergedError
 from fanin.sklearn import DBNClassifier
 from fanin.sklearn.supervised import train_epochs
 from fanin.streams import Stream
@@ -41,7 +41,7 @@ def test_probabilities_are_the_networks_by_hand() -> None:
 def test_pretraining_is_the_networks_start_and_sees_unlabelled_rows() -> None:
     more = (DIGITS / 16)[200:300]
     fitted = model().fit(X, Y, unlabelled=more)
-    shared = {"lr": 0.1, "epochs": 2, "batch_size": 32, "dtype": torch.float64, "machine": {"centered": False}}
+    shared = {"lr": 0.1, "epochs": 2, "batch_size": 32, "dtype": torch.float64, "centered": False}
     alone = DBN((12, 8), **shared).fit(np.concatenate([X, more]))
     for mine, its in zip(fitted.dbn_.components_, alone.components_, strict=True):
         assert np.array_equal(mine, its)
@@ -126,5 +126,17 @@ def test_what_it_refuses() -> None:
         model(learning_rate=-1).fit(X, Y)
     with pytest.raises(ValueError, match="pretrain_iter: expected a number >= 1; got 0"):
         model(pretrain_iter=0).fit(X, Y)
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        model(learning_rate=1e308).fit(X.astype(np.float64), Y)
+
+
+def test_divergence_keeps_what_was_before() -> None:
+    broken = model(learning_rate=1e308)
+    with pytest.raises(DivergedError, match=r"fine-tuning: diverged in epoch 1, step \d .* lower learning") as found:
+        broken.fit(X, Y)
+    assert (found.value.model, found.value.where) == (broken, broken.divergence_)
+    start = broken.dbn_.to_sequential(10)
+    assert all(torch.equal(p, q) for p, q in zip(broken.network_.parameters(), start.parameters(), strict=True))
+    assert broken.predict(X).shape == Y.shape
+    assert model().fit(X, Y).divergence_ is None
+    with pytest.raises(DivergedError, match="layer 1: diverged"):
+        broken.set_params(pretrain_learning_rate=1e308, machine={"momentum": 0.9}).fit(X, Y)
+    assert broken.dbn_.divergence_.layer == 1

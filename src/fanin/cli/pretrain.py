@@ -21,9 +21,10 @@ def pretrain(
     binarize: Literal["none", "sample", "threshold"] = "none",
     negative: Literal["cd", "pcd", "fpcd", "pt"] = "cd",
     k: int = 1,
+    centered: bool = True,
     lr: str | None = None,
-    epochs: str = "10",
-    batch_size: int = 100,
+    epochs: str | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     ais: str | None = None,
     out: Path | None = None,
@@ -50,12 +51,14 @@ def pretrain(
         Where a machine's own statistics come from: cd, chains from the data; pcd, fpcd, pt, chains that persist.
     k
         Gibbs steps of these chains in each update.
+    centered
+        Centre the machines' gradients: better densities and samples. As the start of a classifier, not: --no-centered.
     lr
         The learning rate, or one for each layer: 0.05 or 0.05,0.01. By default 0.05, for autoencoders 0.1.
     epochs
-        Epochs of each layer, or one number for each.
+        Epochs of each layer, or one number for each. By default what makes 3,000 updates, from 10 to 60.
     batch_size
-        Rows in a mini-batch.
+        Rows in a mini-batch. By default a hundredth of all, from 10 to 100.
     seed
         Keys all random numbers.
     ais
@@ -70,6 +73,7 @@ def pretrain(
         binarize=binarize,
         negative=negative,
         k=k,
+        centered=centered,
         lr=lr,
         epochs=epochs,
         batch_size=batch_size,
@@ -84,6 +88,7 @@ def pretrain(
 
     console = stderr()
     dataset = load_data(data, data_dir, console)
+    settings |= _sizes(settings, len(dataset.train))
     folder = out or Path("runs") / f"pretrain-{method}-{dataset.name}"
     work = StackFolder(folder, settings, dataset, data if data != "auto" else dataset.name, console)
     divergence = work.train()
@@ -98,27 +103,49 @@ def _settings(
     binarize: str,
     negative: str,
     k: int,
+    centered: bool,
     lr: str | None,
-    epochs: str,
-    batch_size: int,
+    epochs: str | None,
+    batch_size: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What training depends on, checked, as plain data; RecipeError or FaninError names what is wrong."""
+    """What training depends on, checked, as plain data; RecipeError or FaninError names what is wrong.
+
+    batch_size and epochs are None where they are the data's to say (`_sizes`).
+    """
     widths = _widths(layers)
     for flag, value in (("k", k), ("batch-size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise FaninError(f"--{flag}: expected at least 1; got {value}")
     if method != "dbn":
-        for flag, given, default in (("binarize", binarize, "none"), ("negative", negative, "cd"), ("k", k, 1)):
+        for flag, given, default in (
+            (f"--binarize {binarize}", binarize, "none"),
+            (f"--negative {negative}", negative, "cd"),
+            (f"--k {k}", k, 1),
+            ("--no-centered", centered, True),
+        ):
             if given != default:
-                raise FaninError(f"--{flag} {given}: expected with --method dbn alone; got --method {method}")
+                raise FaninError(f"{flag}: expected with --method dbn alone; got --method {method}")
     elif visible == "gaussian" and binarize != "none":
         raise FaninError(f"--binarize {binarize}: expected with --visible bernoulli; got --visible gaussian")
     rates = _each("lr", lr or ("0.05" if method == "dbn" else "0.1"), float, len(widths))
-    counts = _each("epochs", epochs, int, len(widths))
+    counts = None if epochs is None else _each("epochs", epochs, int, len(widths))
     common = {"method": method, "layers": widths, "visible": visible, "lr": rates, "epochs": counts}
     common |= {"batch_size": batch_size, "seed": seed}
-    return common | ({"binarize": binarize, "negative": negative, "k": k} if method == "dbn" else {})
+    own = {"binarize": binarize, "negative": negative, "k": k, "centered": centered}
+    return common | (own if method == "dbn" else {})
+
+
+def _sizes(settings: dict[str, Any], rows: int) -> dict[str, Any]:
+    """batch_size and epochs, where they are not given, so that layers have updates enough to learn by.
+
+    A hundredth of the rows, from 10 to 100, makes a hundred updates an epoch or more, if there are a thousand rows; and
+    as many epochs as come to 3,000 updates, but from 10 to 60. (digits, 1,437 rows: 30 epochs of 102 updates. With 10
+    epochs of 14 updates, batches of 100, the codes of a third layer are the same for all rows.)
+    """
+    batch = settings["batch_size"] or min(rows, max(10, min(100, rows // 100)))
+    usual = max(10, min(60, math.ceil(3000 / max(1, rows // batch))))
+    return {"batch_size": batch, "epochs": settings["epochs"] or [usual] * len(settings["layers"])}
 
 
 def _widths(text: str) -> list[int]:
@@ -150,6 +177,7 @@ def _annealing(text: str, method: str) -> tuple[int, int]:
     if method != "dbn":
         raise FaninError(f"--ais: expected with --method dbn alone, for autoencoders have no likelihood; got {method}")
     temperatures, _, chains = text.partition("x")
-    if not (temperatures.isdecimal() and chains.isdecimal() and int(temperatures) >= 1 and int(chains) >= 2):
+    short = max(len(temperatures), len(chains)) < 10
+    if not (short and temperatures.isdecimal() and chains.isdecimal() and int(temperatures) >= 1 and int(chains) >= 2):
         raise FaninError(f"--ais: expected TEMPERATURESxCHAINS, at least 1x2, such as 1000x100; got {text!r}")
     return int(temperatures), int(chains)

@@ -94,7 +94,8 @@ class StackFolder:
 
     def train(self) -> Divergence | None:
         """Train what is left, showing each epoch; where it diverged, or None. What is done outlives an interruption."""
-        from fanin.pretraining.layerwise import DivergedError, epochs
+        from fanin.pretraining.divergence import DivergedError
+        from fanin.pretraining.layerwise import epochs
         from fanin.report.pretraining.table import heading, line
 
         counts, method = self._settings["epochs"], self._settings["method"]
@@ -207,8 +208,8 @@ def new_stack(settings: dict[str, Any]) -> DBN | StackedAutoencoder:
     common = {name: settings[name] for name in ("lr", "epochs", "batch_size", "seed")}
     if settings["method"] == "dbn":
         binarize = None if settings["binarize"] == "none" else settings["binarize"]
-        own = {"visible": settings["visible"], "binarize": binarize, "method": settings["negative"], "k": settings["k"]}
-        return DBN(widths, **common, **own)
+        own = {name: settings[name] for name in ("visible", "k", "centered")}
+        return DBN(widths, **common, **own, binarize=binarize, method=settings["negative"])
     output = "sigmoid" if settings["visible"] == "bernoulli" else "linear"
     corruption = "masking" if settings["method"] == "denoising" else "none"
     return StackedAutoencoder(widths, **common, output=output, corruption=corruption)

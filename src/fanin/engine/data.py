@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from fanin.recipe import Recipe
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs (N, features) uint8 or float32 as stored, labels (N,); training sees inputs * scale."""
+    """Inputs (N, features) uint8 or float32 as stored, labels (N,); training sees inputs * scale.
+
+    room: a folder, the same for all workers of a run, for what trials of equal seeds share.
+    """
 
     train_inputs: Tensor
     train_labels: Tensor
@@ -25,12 +29,13 @@ class Data:
     test_labels: Tensor
     scale: float
     classes: int
+    room: Path | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, device: torch.device) -> Data:
+    def of(cls, dataset: Dataset, device: torch.device, *, room: Path | None = None) -> Data:
         """The data set on `device`; on the CPU its memory is shared, not copied."""
         parts = (dataset.train.inputs, dataset.train.labels, dataset.test.inputs, dataset.test.labels)
-        return cls(*(_shared(p).to(device) for p in parts), scale=dataset.scale, classes=dataset.n_classes)
+        return cls(*(_shared(p).to(device) for p in parts), scale=dataset.scale, classes=dataset.n_classes, room=room)
 
     @property
     def features(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from fanin.pretraining.conventions import (
     check_unit_interval,
     per_layer,
 )
+from fanin.pretraining.divergence import DivergedError, NotFiniteError, diverged
 from fanin.pretraining.stacking import check_stack, new_machine, start_transposed, tensors, units, upward
 from fanin.pretraining.updown import Directed, tune
 from fanin.record import Divergence
@@ -35,6 +37,11 @@ class DBN(Parameters):
     each epoch). Each one adds to a lower bound of log p(v) if it starts from the transposed weights of the one below,
     samples go up, and it is trained by maximum likelihood; in practice by contrastive divergence, from small weights.
     For generating, and as the start of a classifier or deep autoencoder: `to_sequential`, `unrolled`.
+
+    centered: as RBM's, but off, for centred machines are the better densities and the worse starts of classifiers. On
+    MNIST (784-500-500-500, CD-1, 5 epochs at rate 0.05, then SGD at 0.1) fine-tuned networks reach 0.82 to 0.835 with
+    100 labels and 0.923 to 0.928 with 1,000; centred 0.79 to 0.80 and 0.904 to 0.92, their units on half of the time
+    and not 0.3 of it. Where samples or likelihoods count, take True.
 
     hidden: widths, bottom up. visible, binarize: of the data, as RBM's. lr and epochs: one value, or one for each
     layer. machine: further parameters of every RBM, by name. transposed: start machine l from the transposed one below
@@ -55,6 +62,7 @@ class DBN(Parameters):
         upward: str = "means",
         method: str = "cd",
         k: int = 1,
+        centered: bool = False,
         lr: float | Sequence[float] = 0.05,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -73,6 +81,7 @@ class DBN(Parameters):
         self.upward = upward
         self.method = method
         self.k = k
+        self.centered = centered
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
@@ -90,17 +99,30 @@ class DBN(Parameters):
     def fit(self, X: Rows, y: object = None) -> Self:
         """Train machine after machine, each for its epochs, from the start; with warm_start only what is left of them.
 
-        ValueError for parameters or data that do not fit; `y` is ignored. FloatingPointError where a machine diverges:
-        its parameters are then those before that epoch, and `divergence_` says where it was.
+        ValueError for parameters or data that do not fit; `y` is ignored. DivergedError where a machine diverges: the
+        network is then as before that epoch, of those machines that have had one, and `divergence_` says where it was.
+        """
+        for _ in self.fit_epochs(X):
+            pass
+        return self
+
+    def fit_epochs(self, X: Rows, *, held_out: Rows | None = None) -> Iterator[dict[str, Any]]:
+        """`fit`, an epoch each time the iterator is asked, which yields the epoch's entry of history_.
+
+        For showing or saving what there is on the way. held_out: rows for free_energy_gap, as in RBM.fit; each layer's
+        machine is given its own view of them.
         """
         rows = self._prepare(X, fresh=not self.warm_start)
-        epochs = per_layer(self.epochs, len(self.hidden), "epochs")
-        for place, count in enumerate(epochs):
+        aside = None if held_out is None else self._rows(held_out)
+        for place, count in enumerate(per_layer(self.epochs, len(self.hidden), "epochs")):
             machine = self._at(place)
             if getattr(machine, "epochs_", 0) < count:
-                self._keep(machine.fit(rows), place)
+                with self._naming(place):
+                    for entry in machine.fit_epochs(rows, held_out=aside):
+                        self._keep(machine, place)
+                        yield {"layer": place + 1} | entry
             rows = machine.transform(rows)
-        return self
+            aside = None if aside is None else machine.transform(aside)
 
     def partial_fit(self, X: Rows, y: object = None) -> Self:
         """One epoch more on X, of the machine that is in turn; of the last one when all have had theirs.
@@ -113,7 +135,10 @@ class DBN(Parameters):
         place = next((i for i, count in enumerate(epochs) if done[i] < count), len(epochs) - 1)
         for below in self.machines_[:place]:
             rows = below.transform(rows)
-        self._keep(self._at(place).partial_fit(rows), place)
+        machine = self._at(place)
+        with self._naming(place):
+            machine.partial_fit(rows)
+        self._keep(machine, place)
         return self
 
     def finetune(self, X: Rows, epochs: int = 10, *, lr: float = 0.01, k: int = 1) -> Self:
@@ -121,8 +146,8 @@ class DBN(Parameters):
 
         From then on upward and downward weights differ: transform and to_sequential have the former, sample,
         inverse_transform and decoder the latter. Bernoulli units only. Adds entries to `tuning_`: epoch, and the mean
-        squared errors of wake and sleep predictions. FloatingPointError where weights are no longer finite: they are
-        then those before that epoch.
+        squared errors of wake and sleep predictions. DivergedError where numbers are no longer finite: weights are then
+        those before that epoch, and the layer of `divergence_` is None.
         """
         self._check_fitted()
         kinds = {(m.visible, m.hidden) for m in self.machines_}
@@ -135,11 +160,11 @@ class DBN(Parameters):
         *lower, top = self._directed()
         tuning = tune(lower, top, rows, batch=self.batch_size, k=k, lr=lr, seed=self.seed, done=len(self.tuning_))
         for epoch in range(len(self.tuning_) + 1, len(self.tuning_) + epochs + 1):
-            wake, sleep = next(tuning)
-            if not (math.isfinite(wake + sleep) and all(layer.finite() for layer in (*lower, top))):
-                raise FloatingPointError(
-                    f"finetune: weights not finite in epoch {epoch}, and kept as before it: lower lr (now {lr})"
-                )
+            try:
+                wake, sleep = next(tuning)
+            except NotFiniteError as error:
+                where = Divergence(epoch, error.step, None)
+                raise diverged(self, "fine-tuning", where, why=error.what, remedy=f"lower lr (now {lr})") from None
             self.tuning_.append({"epoch": epoch, "wake_error": wake, "sleep_error": sleep})
             self._take_directed([*lower, top])
         return self
@@ -289,17 +314,18 @@ class DBN(Parameters):
         return machine
 
     def _keep(self, machine: RBM, place: int) -> None:
-        """Into the stack with a machine that has been trained; FloatingPointError if it diverged."""
+        """Into the stack with a machine that has had an epoch."""
         if place == len(self.machines_):
             self.machines_.append(machine)
-        found = machine.divergence_
-        if found is None:
-            return
-        self.divergence_ = Divergence(found.epoch, found.step, place + 1)
-        raise FloatingPointError(
-            f"layer {place + 1}: diverged in epoch {found.epoch}, step {found.step}; its parameters are those before "
-            f"this epoch: lower lr (now {self.lr})"
-        )
+
+    @contextmanager
+    def _naming(self, place: int) -> Iterator[None]:
+        """A machine's divergence becomes the network's, with its layer."""
+        try:
+            yield
+        except DivergedError as error:
+            where, lower = replace(error.where, layer=place + 1), f"lower lr (now {self.lr})"
+            raise diverged(self, f"layer {place + 1}", where, why=error.why, remedy=lower) from None
 
     def _check_fitted(self) -> None:
         if not getattr(self, "machines_", None):

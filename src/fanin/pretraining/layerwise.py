@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -12,75 +11,36 @@ import torch
 from torch import Tensor, nn
 
 from fanin.pretraining.autoencoder import StackedAutoencoder
-from fanin.pretraining.boltzmann.rbm import RBM, WATCHED
+from fanin.pretraining.boltzmann.epochs import WATCHED
 from fanin.pretraining.boltzmann.rows import evenly
-from fanin.pretraining.conventions import per_layer
 from fanin.pretraining.dbn import DBN
-from fanin.pretraining.stacking import new_machine, start_transposed
-from fanin.record import Divergence
-
-
-class DivergedError(ArithmeticError):
-    """Training left the finite numbers; `where` says at which layer, epoch and step."""
-
-    def __init__(self, where: Divergence) -> None:
-        super().__init__(f"layer {where.layer}: diverged in epoch {where.epoch}, step {where.step}")
-        self.where = where
 
 
 def epochs(model: DBN | StackedAutoencoder, X: Tensor, held_out: Tensor) -> Iterator[dict[str, Any]]:
     """Train in place what is left of all layers' epochs; after each one yields its entry, layer and epoch from 1.
 
-    The weights are those of model.fit(X), bit for bit, wherever a model was loaded on the way. Entries hold
-    reconstruction_error, the mean square of v - E[v | h] in the inputs of that layer, seconds, and: of a Boltzmann
-    machine pseudo_likelihood and free_energy_gap = mean F(held_out) - mean F(X), of an autoencoder loss and
+    The weights are those of model.fit(X), bit for bit, wherever a model was loaded on the way; sets its warm_start.
+    Entries hold reconstruction_error, the mean square of v - E[v | h] in the inputs of that layer, seconds, and: of a
+    Boltzmann machine pseudo_likelihood and free_energy_gap = mean F(held_out) - mean F(X), of an autoencoder loss and
     held_out_error; each on at most 500 rows. DivergedError: the model is then as before that epoch. ValueError as
     fit's.
     """
+    model.set_params(warm_start=True)
     if isinstance(model, DBN):
-        yield from _machines(model, X, held_out)
+        yield from model.fit_epochs(X, held_out=held_out)
     else:
         yield from _autoencoders(model, X, held_out)
 
 
-def _machines(model: DBN, X: Tensor, held_out: Tensor) -> Iterator[dict[str, Any]]:
-    machines: list[RBM] = [*getattr(model, "machines_", [])]
-    for place, count in enumerate(per_layer(model.epochs, len(model.hidden), "epochs")):
-        if place == len(machines):
-            machines.append(new_machine(model.get_params(), place))
-            if model.transposed and place:
-                start_transposed(machines[place], machines[place - 1])
-        machine = machines[place]
-        for _ in range(count - getattr(machine, "epochs_", 0)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # a divergence is raised below
-                machine.partial_fit(X, held_out=held_out)
-            _check(model, machine.divergence_, place)
-            model.load_state_dict({"machines": [m.state_dict() for m in machines]})
-            yield {"layer": place + 1} | machine.history_[-1]
-        X, held_out = machine.transform(X), machine.transform(held_out)
-
-
-def _check(model: DBN, found: Divergence | None, place: int) -> None:
-    if found is not None:
-        model.divergence_ = Divergence(found.epoch, found.step, place + 1)
-        raise DivergedError(model.divergence_)
-
-
 def _autoencoders(model: StackedAutoencoder, X: Tensor, held_out: Tensor) -> Iterator[dict[str, Any]]:
-    counts = per_layer(model.epochs, len(model.hidden), "epochs")
-    done = sum(entry["layer"] is not None for entry in getattr(model, "history_", []))
     watched = evenly(X, WATCHED), evenly(held_out, WATCHED)
-    for _ in range(sum(counts) - done):
-        begun = time.perf_counter()
-        try:
-            model.partial_fit(X)
-        except FloatingPointError:
-            assert model.divergence_ is not None
-            raise DivergedError(model.divergence_) from None
-        entry = model.history_[-1] | {"seconds": time.perf_counter() - begun}
+    begun = time.perf_counter()
+    for entry in model.fit_epochs(X):
+        seconds = time.perf_counter() - begun
         errors = [layer_error(model, rows, entry["layer"]) for rows in watched]
-        yield entry | dict(zip(("reconstruction_error", "held_out_error"), errors, strict=True))
+        figures = dict(zip(("reconstruction_error", "held_out_error"), errors, strict=True))
+        yield entry | {"seconds": seconds} | figures
+        begun = time.perf_counter()
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fanin.pretraining.autoencoder import StackedAutoencoder
-from fanin.pretraining.boltzmann.rbm import RBM, WATCHED
+from fanin.pretraining.boltzmann.epochs import WATCHED
+from fanin.pretraining.boltzmann.rbm import RBM
 from fanin.pretraining.boltzmann.rows import evenly
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.dbn import DBN

@@ -50,6 +50,7 @@ def pretrain_(
     data: Rows,
     *,
     method: str = "dbn",
+    negative: str | None = None,
     **options: Any,
 ) -> Pretraining:
     """Weights and biases of all Linear layers but the last := those of a stack trained greedily on the data, in place.
@@ -60,14 +61,20 @@ def pretrain_(
     takes them, (N, ...), on any device. The last Linear keeps its weights: train it with the rest.
 
     method: "dbn", Boltzmann machines, for sigmoids alone (DBN; Hinton, Osindero and Teh, 2006); "autoencoder" (Bengio
-    et al., 2007); "denoising", with a quarter of inputs masked (Vincent et al., 2008; StackedAutoencoder). options: of
-    these estimators, such as epochs, lr, batch_size, seed; for data beyond [0, 1] visible="gaussian", output="linear".
+    et al., 2007); "denoising", with a quarter of inputs masked (Vincent et al., 2008; StackedAutoencoder). negative: of
+    Boltzmann machines, where their own statistics come from, "cd", "pcd", "fpcd" or "pt" (DBN's `method`; None: "cd").
+    options: of these estimators, such as epochs, lr, batch_size, seed, and of a DBN centered, off since centring makes
+    worse starts of classifiers (DBN says by how much); for data beyond [0, 1] visible="gaussian", output="linear".
 
     The module keeps its mode, its parameters their identity, dtype and device. ValueError where the module is not such
-    a chain, naming the layer; nothing is changed then.
+    a chain, naming the layer, DivergedError where training leaves the finite numbers; nothing is changed then.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {method!r}{nearest(str(method), METHODS)}")
+    if negative is not None:
+        if method != "dbn":
+            raise ValueError(f'negative: expected with method="dbn" alone, whose machines have a model; got {method!r}')
+        options["method"] = negative
     inputs = _as_inputs(module, data)
     paths = _chain(module, inputs[:_PROBE])
     hidden = [_linear(module, path) for path in paths[:-1]]

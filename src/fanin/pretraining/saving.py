@@ -60,7 +60,7 @@ def load_stack(path: Path | str, *, device: torch.device | str = "cpu") -> tuple
         model.load_state_dict(_read(content["state"], tensors))
         model.divergence_ = None if content["divergence"] is None else Divergence(*content["divergence"])
         return model, content["notes"]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # any that a model has for what does not fit it, torch's among them
         raise StoreError(f"{path}: its parameters and its state do not make a model ({error})") from None
 
 
@@ -75,7 +75,7 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise StoreError(f"{path}: expected a stack that fanin saved ({FORMAT}); got {metadata.get('format', 'none')}")
     try:
         return json.loads(metadata["stack"]), tensors
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: its metadata cannot be read ({error})") from None
 
 

@@ -14,7 +14,8 @@ from fanin.pretraining.boltzmann.units import Units, visible_units
 from fanin.pretraining.conventions import per_layer
 from fanin.streams import Stream
 
-_SHARED = ("method", "k", "momentum", "weight_decay", "batch_size", "device", "dtype")  # with the network's own names
+# parameters that every machine takes from the network, by the same names
+_SHARED = ("method", "k", "centered", "momentum", "weight_decay", "batch_size", "device", "dtype")
 
 
 def check_stack(params: Mapping[str, Any]) -> None:

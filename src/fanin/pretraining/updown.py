@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -13,6 +14,7 @@ from torch import Tensor
 from fanin.pretraining.autoencoder.greedy import batches
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.corruption import Corruption
+from fanin.pretraining.divergence import NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,20 @@ def tune(
     """Epochs of `up_down` on all rows, numbered from done + 1; yields each one's mean errors, of wake and of sleep.
 
     Rows come in the order of stream ("pretraining order", seed, epoch, layer), the layer being one above the top.
+    NotFiniteError where numbers no longer are finite; the layers are then spoilt.
     """
     v = rows.new_empty(batch, rows.shape[1])
     clean = Corruption("none", 0.0, tuple(v.shape), like=v)
     uniforms = Uniforms(seed, "up-down", device=rows.device)
     for epoch in count(done + 1):
         steps = batches(rows, clean, v, v, seed=seed, epoch=epoch, place=len(lower) + 1)
-        errors = [up_down(v, lower, top, k=k, lr=lr, uniforms=uniforms.at(epoch=epoch, step=step)) for step in steps]
+        errors = []
+        for step in steps:
+            errors.append(up_down(v, lower, top, k=k, lr=lr, uniforms=uniforms.at(epoch=epoch, step=step)))
+            if not math.isfinite(sum(errors[-1])):
+                raise NotFiniteError(step, "errors not finite")
+        if not all(layer.finite() for layer in (*lower, top)):
+            raise NotFiniteError(len(errors), "weights not finite")
         wake, sleep = (fmean(e) for e in zip(*errors, strict=True))
         yield wake, sleep
 

@@ -72,7 +72,8 @@ class StackedAutoencoder(FloatTransformer):
     def fit(self, X: Any, y: object = None) -> Self:
         """Train layer by layer on X (rows, features), then, if asked, end to end; y is ignored.
 
-        With fewer rows than batch_size, all rows are one batch. FloatingPointError where a loss is not finite.
+        With fewer rows than batch_size, all rows are one batch. DivergedError (a FloatingPointError)
+        where a loss is not finite: stack_ is then as before that epoch, and stack_.divergence_ says where it was.
         """
         X = validate_data(self, X, dtype=FLOATS)
         tuning = count("finetune_iter", self.finetune_iter, least=0)
@@ -80,8 +81,13 @@ class StackedAutoencoder(FloatTransformer):
         bounded = self.output == "sigmoid"
         self.scaling_ = learn_scaling(X, self.scale, bounded=bounded)
         rows = scaled(X, self.scaling_)
-        stack.fit(require_unit_interval(rows) if bounded else rows)
-        self.stack_ = stack.finetune(rows, tuning) if tuning else stack
+        try:
+            stack.fit(require_unit_interval(rows) if bounded else rows)
+            if tuning:
+                stack.finetune(rows, tuning)
+        finally:  # what is broken off is there all the same
+            if hasattr(stack, "n_features_in_"):
+                self.stack_ = stack
         return self
 
     def transform(self, X: Any) -> np.ndarray:

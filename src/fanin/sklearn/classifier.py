@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from fanin.pretraining import DBN
+from fanin.pretraining.divergence import NotFiniteError, diverged
+from fanin.record import Divergence
 from fanin.sklearn.contract import validate_data
 from fanin.sklearn.parameters import FLOATS, count, counts, rate, rates, seed_of, torch_dtype
 from fanin.sklearn.scaling import learn_scaling, require_unit_interval, scaled
@@ -28,7 +30,7 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
     shallow network does, or a ReLU one, well initialised, try that first: pre-training may gain nothing, or lose.
 
     hidden: widths, bottom up. Pre-training: visible ("bernoulli", or "gaussian" for real data), binarize, method, k,
-    machine (further parameters) as in fanin.pretraining.DBN; centered: as in BernoulliRBM, off for the same reason;
+    machine (further parameters) as in fanin.pretraining.DBN; centered: likewise, off since centring costs accuracy;
     pretrain_learning_rate and pretrain_iter: one value, or one for each layer. Fine-tuning: dropout (probability after
     each layer), learning_rate, weight_decay (decoupled), n_iter epochs. batch_size: of both; pre-training drops an
     epoch's last incomplete batch, fine-tuning takes it. verbose: a line for each epoch of fine-tuning. device: where
@@ -44,8 +46,8 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
     matrices, and no partial_fit: a layer's pre-training wants all rows before the next one begins.
 
     Fitted: classes_, dbn_ (fanin.pretraining.DBN, as pre-training left it), network_ (nn.Sequential in evaluation mode,
-    scores of classes for scaled rows), loss_curve_ (mean training loss of each epoch), n_iter_, scaling_ (None, or the
-    map), n_features_in_, feature_names_in_.
+    scores of classes for scaled rows), loss_curve_ (mean training loss of each epoch), n_iter_, divergence_ (None, or
+    where fine-tuning broke off), scaling_ (None, or the map), n_features_in_, feature_names_in_.
 
     Hinton, Osindero and Teh (2006); Bengio et al. (2007); Erhan et al. (2010).
     """
@@ -94,8 +96,8 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, *, unlabelled: Any = None) -> Self:
         """Pre-train on the rows of X and of `unlabelled`, then train on X and y, from the start.
 
-        X (rows, features); y (rows,) classes; unlabelled (any rows, features). FloatingPointError where training
-        diverges, RuntimeWarning first where pre-training does.
+        X (rows, features); y (rows,) classes; unlabelled (any rows, features). DivergedError (a FloatingPointError)
+        where training diverges: dbn_ and, if it was fine-tuning, network_ are then as before that epoch.
         """
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
@@ -124,12 +126,11 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
     # inside
 
     def _pretrain(self, rows: np.ndarray, seed: int) -> None:
-        same = ("visible", "binarize", "method", "device")
+        same = ("visible", "binarize", "method", "centered", "machine", "device")
         widths = counts("hidden", self.hidden)
         dbn = DBN(
             [widths] if isinstance(widths, int) else widths,
             **{name: getattr(self, name) for name in same},
-            machine={"centered": self.centered} | dict(self.machine or {}),
             k=count("k", self.k),
             lr=rates("pretrain_learning_rate", self.pretrain_learning_rate),
             epochs=counts("pretrain_iter", self.pretrain_iter),
@@ -140,7 +141,10 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
         bounded = self.visible == "bernoulli"
         self.scaling_ = learn_scaling(rows, self.scale, bounded=bounded)
         rows = scaled(rows, self.scaling_)
-        self.dbn_ = dbn.fit(require_unit_interval(rows) if bounded else rows)
+        try:
+            dbn.fit(require_unit_interval(rows) if bounded else rows)
+        finally:  # what is broken off is there all the same
+            self.dbn_ = dbn
 
     def _finetune(self, X: np.ndarray, targets: np.ndarray, seed: int) -> None:
         network = self.dbn_.to_sequential(len(self.classes_), dropout=self.dropout)
@@ -153,13 +157,21 @@ class DBNClassifier(ClassifierMixin, BaseEstimator):
             batch=min(count("batch_size", self.batch_size), len(X)),
             seed=seed,
         )
+        wanted = count("n_iter", self.n_iter)
+        self.network_: nn.Sequential = network.eval()
         self.loss_curve_: list[float] = []
-        for loss in islice(epochs, count("n_iter", self.n_iter)):
-            self.loss_curve_.append(loss)
-            if self.verbose:
-                print(f"[{type(self).__name__}] Iteration {len(self.loss_curve_)}, loss = {loss:.4f}")
-        self.network_: nn.Sequential = network
-        self.n_iter_ = len(self.loss_curve_)
+        self.n_iter_ = 0
+        self.divergence_: Divergence | None = None
+        try:
+            for loss in islice(epochs, wanted):
+                self.loss_curve_.append(loss)
+                self.n_iter_ += 1
+                if self.verbose:
+                    print(f"[{type(self).__name__}] Iteration {self.n_iter_}, loss = {loss:.4f}")
+        except NotFiniteError as error:
+            where = Divergence(self.n_iter_ + 1, error.step, None)
+            lower = f"lower learning_rate (now {self.learning_rate})"
+            raise diverged(self, "fine-tuning", where, why=error.what, remedy=lower) from None
 
     def _tensor(self, X: np.ndarray) -> Tensor:
         return torch.tensor(X, dtype=self.dbn_.dtype, device=self.device)

@@ -8,10 +8,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from scipy.special import expit, log_expit
+from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from fanin.pretraining import RBM
+from fanin.pretraining.boltzmann.products import full_precision
+from fanin.pretraining.boltzmann.pseudo import log_conditional
 from fanin.sklearn.contract import FloatTransformer, validate_data
 from fanin.sklearn.parameters import FLOATS, count, rate, seed_of, torch_dtype
 from fanin.sklearn.scaling import learn_scaling, require_unit_interval, scaled, unscaled
@@ -82,19 +84,19 @@ class BernoulliRBM(FloatTransformer):
     def fit(self, X: Any, y: object = None) -> Self:
         """Train for n_iter epochs on X (rows, features), from the start; y is ignored.
 
-        With fewer rows than batch_size, all rows are one batch. RuntimeWarning where training diverges: parameters are
-        then those before that epoch.
+        With fewer rows than batch_size, all rows are one batch. DivergedError (a FloatingPointError) where training
+        diverges: the machine is then fitted as before that epoch, and rbm_.divergence_ says where it was.
         """
         X = validate_data(self, X, dtype=FLOATS)
         rows, params = self._begin(X)
         rbm = RBM(**params)
-        for _ in range(count("n_iter", self.n_iter)):
-            rbm.partial_fit(rows)
-            if rbm.divergence_ is not None:
-                break
-            if self.verbose:
-                self._print(rbm)
-        self.rbm_: Any = rbm  # what is fitted is not declared
+        try:
+            for entry in rbm.fit_epochs(rows):
+                if self.verbose:
+                    self._print(entry)
+        finally:  # what is broken off is there all the same
+            if hasattr(rbm, "components_"):
+                self.rbm_: Any = rbm  # what is fitted is not declared
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
@@ -128,7 +130,7 @@ class BernoulliRBM(FloatTransformer):
         return unscaled(self.rbm_.gibbs(require_unit_interval(self._rows(v))), self.scaling_)
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """V log sigmoid(F(v with one bit turned) - F(v)), (rows,): an unbiased log pseudo-likelihood, in nats.
+        """V log p(v_i | all other v) of one random bit i, (rows,): an unbiased log pseudo-likelihood, in nats.
 
         As scikit-learn's, but the bit is drawn by the seed and the row itself: the score of a row is the same at each
         call, whatever rows stand around it. Exact, over all bits: fanin.pretraining.likelihood.pseudo_likelihood.
@@ -136,9 +138,14 @@ class BernoulliRBM(FloatTransformer):
         """
         check_is_fitted(self, "rbm_")
         v = require_unit_interval(self._rows(X))
-        flipped, places = v.copy(), (np.arange(len(v)), _bits(v, self.rbm_.seed))
-        flipped[places] = 1 - v[places]
-        return v.shape[1] * log_expit(self.rbm_.free_energy(flipped) - self.rbm_.free_energy(v))
+        parameters = self.rbm_.parameters()
+        del parameters["visible"]  # Bernoulli's
+        rows, bits = (
+            torch.tensor(np.ascontiguousarray(x), device=self.rbm_.device) for x in (v, _bits(v, self.rbm_.seed))
+        )
+        with full_precision():
+            found = log_conditional(rows, bits, **parameters)
+        return v.shape[1] * found.cpu().numpy()
 
     @property
     def components_(self) -> np.ndarray:
@@ -195,8 +202,7 @@ class BernoulliRBM(FloatTransformer):
         X = validate_data(self, X, reset=False, dtype=self.components_.dtype)
         return scaled(X, self.scaling_)
 
-    def _print(self, rbm: RBM) -> None:
-        entry = rbm.history_[-1]
+    def _print(self, entry: Mapping[str, Any]) -> None:
         print(
             f"[{type(self).__name__}] Iteration {entry['epoch']}, pseudo-likelihood = "
             f"{entry['pseudo_likelihood']:.2f}, time = {entry['seconds']:.2f}s"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fanin.pretraining.divergence import NotFiniteError
 from fanin.streams import Stream
 
 # Not fanin's engine: that trains recipes, whole stacks of them, on data sets that have names, for records in a store.
@@ -23,8 +24,8 @@ def train_epochs(
 
     X (rows, features); y (rows,) class numbers; weight_decay is decoupled (torch.optim.AdamW). Rows come in the order
     of stream ("order", seed, epoch), all of them, so that the last batch may be smaller: labels may be few. Dropout is
-    keyed by ("dropout", seed, epoch), and torch's generators are left as they were. FloatingPointError at a loss that
-    is not finite, before its step.
+    keyed by ("dropout", seed, epoch), and torch's generators are left as they were. NotFiniteError at a loss that is
+    not finite: the network, like after whatever else breaks an epoch off, is then as before that epoch.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
     epoch = 0
@@ -32,18 +33,32 @@ def train_epochs(
         epoch += 1
         order = torch.from_numpy(Stream(seed, "order", epoch=epoch).permutation(len(X))).to(X.device)
         network.train()
-        with _generators(seed, epoch, X.device):
+        with _whole_or_not_at_all(network), _generators(seed, epoch, X.device):
             losses = []
-            for index in order.split(batch):
+            for step, index in enumerate(order.split(batch), 1):
                 loss = nn.functional.cross_entropy(network(X[index]), y[index])
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
-                    raise FloatingPointError(f"fine-tuning: loss {losses[-1]} in epoch {epoch}: lower learning_rate")
+                    raise NotFiniteError(step, f"loss {losses[-1]}")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        network.eval()
         yield math.fsum(losses) / len(losses)
+
+
+@contextmanager
+def _whole_or_not_at_all(network: nn.Module) -> Iterator[None]:
+    """Afterwards the network is in evaluation mode, and if anything broke off, with the parameters from before."""
+    before = [p.detach().clone() for p in network.parameters()]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for p, old in zip(network.parameters(), before, strict=True):
+                p.copy_(old)
+        raise
+    finally:
+        network.eval()
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from fanin.pretraining.autoencoder.greedy import NotFiniteError, Task, batches
+from fanin.pretraining.autoencoder.greedy import Task, batches
 from fanin.pretraining.autoencoder.layer import Layer
+from fanin.pretraining.divergence import NotFiniteError
 
 # Autograd, not explicit gradients: fine-tuning is a few epochs of one network, and any depth, activation and tying is
 # right by construction; the layers' explicit passes, where most time goes, stay simple.
@@ -36,7 +37,7 @@ def tune(
             loss = unrolled_loss(leaves, inputs, clean, task)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
-                raise NotFiniteError(step, losses[-1])
+                raise NotFiniteError(step, f"loss {losses[-1]}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

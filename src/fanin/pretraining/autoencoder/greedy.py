@@ -12,15 +12,8 @@ from torch import Tensor
 from fanin.activations import Activation
 from fanin.pretraining.autoencoder.layer import Layer, Loss, Passes
 from fanin.pretraining.corruption import Corruption
+from fanin.pretraining.divergence import NotFiniteError
 from fanin.streams import Stream
-
-
-class NotFiniteError(ArithmeticError):
-    """The loss of a step, counted from 1, was not finite; nothing was updated by it."""
-
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"loss {loss} in step {step}")
-        self.step, self.loss = step, loss
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Epochs:
         for step in steps:
             loss = passes.forward(layer)
             if not math.isfinite(loss):
-                raise NotFiniteError(step, loss)
+                raise NotFiniteError(step, f"loss {loss}")
             losses.append(loss)
             passes.backward(layer, velocity, momentum)
             for parameter, speed in moving:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,18 +11,13 @@ from torch import Tensor, nn
 
 from fanin.pretraining.autoencoder import stack
 from fanin.pretraining.autoencoder.finetune import tune
-from fanin.pretraining.autoencoder.greedy import Epochs, NotFiniteError
+from fanin.pretraining.autoencoder.greedy import Epochs
 from fanin.pretraining.autoencoder.layer import Layer, reconstruction_loss
 from fanin.pretraining.autoencoder.modules import chain, head
 from fanin.pretraining.autoencoder.settings import Settings
 from fanin.pretraining.autoencoder.state import gathered, restored
-from fanin.pretraining.conventions import (
-    NotFittedError,
-    Parameters,
-    Rows,
-    as_given,
-    as_rows,
-)
+from fanin.pretraining.conventions import NotFittedError, Parameters, Rows, as_given, as_rows
+from fanin.pretraining.divergence import DivergedError, NotFiniteError, diverged
 from fanin.record import Divergence
 
 
@@ -85,16 +80,25 @@ class StackedAutoencoder(Parameters):
     def fit(self, X: Rows, y: object = None) -> Self:
         """Train layer by layer, each for its epochs, from the start; with warm_start only what is left of them.
 
-        ValueError for parameters or data that do not fit; `y` is ignored. FloatingPointError where a loss is not
-        finite: weights are then those before that epoch, and `divergence_` says where it was; after
+        ValueError for parameters or data that do not fit; `y` is ignored. DivergedError where a loss is not finite:
+        weights are then those before that epoch, and `divergence_` says where it was; after
         set_params(lr=..., warm_start=True) another fit goes on from there.
+        """
+        for _ in self.fit_epochs(X):
+            pass
+        return self
+
+    def fit_epochs(self, X: Rows) -> Iterator[dict[str, Any]]:
+        """`fit`, an epoch each time the iterator is asked, which yields the epoch's entry of history_.
+
+        For showing or saving what there is on the way: data are checked once, and encoded once for each layer.
         """
         settings, rows = self._prepare(X, fresh=not self.warm_start)
         codes = stack.encode(rows, self._layers[: self._place], settings.activation)
         while True:
-            self._train(settings, codes, settings.epochs[self._place] - self._epoch)
+            yield from self._train(settings, codes, settings.epochs[self._place] - self._epoch)
             if self._place == len(self._layers) - 1:
-                return self
+                return
             codes = stack.encode(codes, self._layers[self._place : self._place + 1], settings.activation)
             self._enter(self._place + 1)
 
@@ -106,7 +110,8 @@ class StackedAutoencoder(Parameters):
         settings, rows = self._prepare(X, fresh=False)
         while self._epoch >= settings.epochs[self._place] and self._place < len(self._layers) - 1:
             self._enter(self._place + 1)
-        self._train(settings, stack.encode(rows, self._layers[: self._place], settings.activation), 1)
+        for _ in self._train(settings, stack.encode(rows, self._layers[: self._place], settings.activation), 1):
+            pass
         return self
 
     def finetune(self, X: Rows, epochs: int = 10) -> Self:
@@ -260,25 +265,25 @@ class StackedAutoencoder(Parameters):
         self._place, self._epoch = place, 0
         self._velocity = self._layers[place].zeros()
 
-    def _train(self, settings: Settings, codes: Tensor, count: int) -> None:
-        """So many epochs more of the layer in turn."""
+    def _train(self, settings: Settings, codes: Tensor, count: int) -> Iterator[dict[str, Any]]:
+        """So many epochs more of the layer in turn; one that is broken off leaves it as it was before."""
         place, layer, velocity = self._place, self._layers[self._place], self._velocity
         epochs = Epochs(layer, velocity, codes, settings.task(place, codes), batch=self.batch_size, seed=self.seed)
         for _ in range(count):
             before = layer.copy(), velocity.copy()
             try:
                 loss = epochs.run(self._epoch + 1, lr=settings.lr[place], momentum=self.momentum)
-            except NotFiniteError as error:
+            except BaseException as error:  # Ctrl-C too
                 layer.assign(before[0])
                 velocity.assign(before[1])
-                raise self._diverged(error, self._epoch + 1, place + 1) from None
+                if isinstance(error, NotFiniteError):
+                    raise self._diverged(error, self._epoch + 1, place + 1) from None
+                raise
             self._epoch += 1
             self.history_.append({"layer": place + 1, "epoch": self._epoch, "loss": loss})
+            yield self.history_[-1]
 
-    def _diverged(self, error: NotFiniteError, epoch: int, layer: int | None) -> FloatingPointError:
-        self.divergence_ = Divergence(epoch, error.step, layer)
-        where = "fine-tuning" if layer is None else f"layer {layer}"
-        return FloatingPointError(
-            f"{where}: loss {error.loss} in epoch {epoch}, step {error.step}; weights are those before this epoch: "
-            f"lower lr (now {self.lr}) or momentum (now {self.momentum}), or rescale X"
-        )
+    def _diverged(self, error: NotFiniteError, epoch: int, layer: int | None) -> DivergedError:
+        what = "fine-tuning" if layer is None else f"layer {layer}"
+        remedy = f"lower lr (now {self.lr}) or momentum (now {self.momentum}), or rescale X"
+        return diverged(self, what, Divergence(epoch, error.step, layer), why=error.what, remedy=remedy)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fanin.pretraining.boltzmann import energy
 from fanin.pretraining.boltzmann.chains import Machine
+from fanin.pretraining.boltzmann.pseudo import log_conditional
 from fanin.pretraining.boltzmann.state import State
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 
@@ -34,11 +35,10 @@ def free_energies(machine: Machine, v: Tensor) -> Tensor:
 
 
 def pseudo_likelihoods(machine: Machine, v: Tensor, seed: int) -> Tensor:
-    """V log sigmoid(F(v') - F(v)), (rows,): v' has one bit turned, drawn by stream ("pseudo", seed)."""
-    bits = Uniforms(seed, "pseudo", device=v.device).fill_(v.new_empty(len(v))).mul_(v.shape[1]).long().unsqueeze(1)
-    flipped = v.scatter(1, bits, 1 - v.gather(1, bits))
-    free = free_energies(machine, v)
-    return v.shape[1] * torch.nn.functional.logsigmoid(free_energies(machine, flipped) - free)
+    """V log p(v_i | all other v), (rows,): one bit i a row, drawn by stream ("pseudo", seed)."""
+    bits = Uniforms(seed, "pseudo", device=v.device).fill_(v.new_empty(len(v))).mul_(v.shape[1]).long()
+    parameters = (machine.weights, machine.intercept_hidden, machine.intercept_visible)
+    return v.shape[1] * log_conditional(v, bits, *parameters, hidden=machine.hidden)
 
 
 def rest(machine: Machine) -> Tensor:

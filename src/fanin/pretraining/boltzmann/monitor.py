@@ -8,6 +8,7 @@ from torch import Tensor
 from fanin.pretraining.boltzmann import inference
 from fanin.pretraining.boltzmann.chains import Machine
 from fanin.pretraining.boltzmann.options import Options
+from fanin.pretraining.boltzmann.products import full_precision
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 
 
@@ -20,6 +21,7 @@ def binarized(X: Tensor, options: Options) -> Tensor:
     return X
 
 
+@full_precision()
 def watch(machine: Machine, options: Options, X: Tensor, held_out: Tensor | None = None) -> dict[str, float]:
     """Mean square of v - E[v | E[h | v]]; pseudo-likelihood (Bernoulli); mean F(held_out) - mean F(X)."""
     found = {"reconstruction_error": float((inference.reconstruction(machine, X) - X).square().mean())}

@@ -84,7 +84,10 @@ class Options:
             _check(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         _check("offset_rate", self.offset_rate, 0 <= self.offset_rate <= 1, "a number between 0 and 1")
         if not callable(self.lr):
-            _check("lr", self.lr, self.lr > 0, "a number > 0, or a function of the epoch")
+            largest = torch.finfo(self.dtype).max
+            _check(
+                "lr", self.lr, 0 < self.lr <= largest, f"a number > 0, up to {largest:.2g}, or a function of the epoch"
+            )
         if self.fast_lr is not None:
             _check("fast_lr", self.fast_lr, self.fast_lr > 0, "None (as lr) or a number > 0")
 

@@ -6,6 +6,9 @@ rounded once more when it is written.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -50,3 +53,14 @@ class Products:
         if key not in self._rooms:
             self._rooms[key] = torch.empty(like.shape, dtype=torch.bfloat16, device=like.device)
         return self._rooms[key]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within, float32 products are float32's, whatever this process allows elsewhere (TF32, bfloat16)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

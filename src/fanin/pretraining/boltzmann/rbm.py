@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -12,17 +10,17 @@ from torch import Tensor
 
 from fanin.pretraining.boltzmann import inference
 from fanin.pretraining.boltzmann.chains import Machine, Sweep
-from fanin.pretraining.boltzmann.monitor import binarized, watch
+from fanin.pretraining.boltzmann.epochs import train_epochs
 from fanin.pretraining.boltzmann.options import Options
-from fanin.pretraining.boltzmann.rows import Batches, check_range, evenly
-from fanin.pretraining.boltzmann.start import add_companions, initial_state
+from fanin.pretraining.boltzmann.products import full_precision
+from fanin.pretraining.boltzmann.rows import check_range
+from fanin.pretraining.boltzmann.start import initial_state
 from fanin.pretraining.boltzmann.state import State
-from fanin.pretraining.boltzmann.training import Trainer, machine
+from fanin.pretraining.boltzmann.training import machine
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.conventions import NotFittedError, Parameters, Rows, as_given, matrix
+from fanin.pretraining.divergence import NotFiniteError, diverged
 from fanin.record import Divergence
-
-WATCHED = 500  # rows on which the history's figures are computed
 
 
 class RBM(Parameters):
@@ -46,7 +44,7 @@ class RBM(Parameters):
 
     Fitted: components_ (hidden, visible), intercept_hidden_, intercept_visible_ (plain, offsets folded in),
     log_sigma_ (None but for Gaussian units), n_features_in_, epochs_, history_ (a dict per epoch), divergence_ (None,
-    or where training broke off: parameters are then those of the epoch's start).
+    or where training broke off: all is then as before that epoch).
     """
 
     def __init__(
@@ -113,23 +111,35 @@ class RBM(Parameters):
     # training
 
     def fit(self, X: Rows, y: object = None, *, held_out: Rows | None = None) -> Self:
-        """Train for `epochs` epochs on X (rows, features); y is ignored.
+        """Train for `epochs` epochs on X (rows, features); y is ignored. DivergedError where numbers are not finite.
 
         Each epoch adds to history_: epoch, lr, seconds, reconstruction_error (mean square), pseudo_likelihood (if
         visible units are Bernoulli) and, if rows are held out, free_energy_gap = mean F(held_out) - mean F(X), which
         grows as the machine overfits; each from 500 rows. To resume a saved state is the same, to the bit, as never to
-        have stopped.
+        have stopped. An epoch that is broken off, by divergence or from the keyboard, leaves all as it was before it.
+        """
+        for _ in self.fit_epochs(X, held_out=held_out):
+            pass
+        return self
+
+    def fit_epochs(self, X: Rows, *, held_out: Rows | None = None) -> Iterator[dict[str, Any]]:
+        """`fit`, an epoch each time the iterator is asked, which yields the epoch's entry of history_.
+
+        For showing or saving what there is on the way: data are checked and converted once, not in every epoch as by
+        `partial_fit`. Between epochs the machine is fitted as far as it has come; leave its parameters alone.
         """
         if not (self.warm_start and hasattr(self, "_state")):
             self._forget()
         done = self._state.epoch if hasattr(self, "_state") else 0
-        return self._train(X, held_out, max(0, self.epochs - done))
+        yield from self._train(X, held_out, max(0, self.epochs - done))
 
     def partial_fit(self, X: Rows, y: object = None, *, held_out: Rows | None = None) -> Self:
-        """Train for one epoch more on X, from where training stands, or from the start."""
-        return self._train(X, held_out, 1)
+        """Train for one epoch more on X, from where training stands, or from the start. Errors as fit's."""
+        for _ in self._train(X, held_out, 1):
+            pass
+        return self
 
-    def _train(self, X: Rows, held_out: Rows | None, epochs: int) -> Self:
+    def _train(self, X: Rows, held_out: Rows | None, epochs: int) -> Iterator[dict[str, Any]]:
         options = self._options()
         data = self._data(X, options)
         aside = None if held_out is None else self._data(held_out, options, name="held_out")
@@ -140,42 +150,16 @@ class RBM(Parameters):
         self._check_features(data, "X")
         self.n_features_in_ = data.shape[1]
         self.divergence_: Divergence | None = None
-        add_companions(self._state, options, data)
-        trainer = Trainer(options, self._state)
-        batches = Batches(data, options.batch_size, binarize=options.binarize, seed=options.seed)
-        watched = [
-            binarized(evenly(part, WATCHED).to(options.dtype), options) for part in (data, aside) if part is not None
-        ]
-        for _ in range(epochs):
-            if not self._epoch(trainer, batches, options, watched):
-                break
         self._publish(numpy=not isinstance(X, Tensor))
-        return self
-
-    def _epoch(self, trainer: Trainer, batches: Batches, options: Options, watched: list[Tensor]) -> bool:
-        """One epoch; False, with the state as it was before, if it diverged."""
-        state, epoch, begun = self._state, self._state.epoch + 1, time.perf_counter()
-        before, lr = state.clone(), options.rate(epoch)
-        step = 0
-        for step in batches.epoch(epoch, trainer.rows):
-            if not trainer.step(epoch, step, lr):
-                return self._diverged(before, epoch, step + 1)
-        if not state.finite():
-            return self._diverged(before, epoch, step + 1)
-        state.epoch, seconds = epoch, time.perf_counter() - begun
-        self.history_.append({"epoch": epoch, "lr": lr, "seconds": seconds} | watch(self._machine(), options, *watched))
-        return True
-
-    def _diverged(self, before: State, epoch: int, step: int) -> bool:
-        self._state.copy_(before)
-        self.divergence_ = Divergence(epoch, step, None)
-        warnings.warn(
-            f"training diverged in epoch {epoch}, step {step}, and stopped; the parameters are those of the epoch's "
-            f"start: lower lr (it was {self.lr})",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-        return False
+        try:
+            for entry in train_epochs(self._state, options, data, aside, count=epochs):
+                self.history_.append(entry)
+                self._publish(numpy=not isinstance(X, Tensor))
+                yield entry
+        except NotFiniteError as error:
+            where = Divergence(self._state.epoch + 1, error.step, None)
+            lower = f"lower lr (now {options.rate(where.epoch):g})"
+            raise diverged(self, "RBM", where, why=error.what, remedy=lower) from None
 
     # what a trained machine says
 
@@ -192,14 +176,16 @@ class RBM(Parameters):
         return as_given(self._by_rows(X, inference.free_energies), X)
 
     def score_samples(self, X: Rows) -> Any:
-        """V log sigmoid(F(v with one bit turned) - F(v)), (rows,): a stochastic log pseudo-likelihood, unbiased.
+        """V log p(v_i | all other v) of one random bit i, (rows,): a stochastic log pseudo-likelihood, unbiased.
 
         As scikit-learn's BernoulliRBM.score_samples, but the bits are those of stream ("pseudo", seed): equal at each
         call. Bernoulli visible units only.
         """
         if self.visible != "bernoulli":
             raise ValueError(f"score_samples: expected Bernoulli visible units; got {self.visible!r}: use free_energy")
-        return as_given(inference.pseudo_likelihoods(self._machine(), self._fitted_data(X), self.seed), X)
+        rows = self._fitted_data(X)
+        with full_precision():
+            return as_given(inference.pseudo_likelihoods(self._machine(), rows, self.seed), X)
 
     def gibbs(self, v: Rows) -> Any:
         """One sweep from each row: h from P(h | v), then v' from P(v | h), (rows, features); new numbers each call."""
@@ -307,7 +293,8 @@ class RBM(Parameters):
     def _by_rows(self, X: Rows, function: Callable[[Machine, Tensor], Tensor]) -> Tensor:
         """A function of rows, some thousand at a time."""
         rows = self._fitted_data(X)
-        return torch.cat([function(self._machine(), part) for part in rows.split(8192)])
+        with full_precision():
+            return torch.cat([function(self._machine(), part) for part in rows.split(8192)])
 
     def _machine(self) -> Machine:
         """The trained machine; its products are exact, whatever those of training are."""

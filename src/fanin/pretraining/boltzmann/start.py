@@ -49,9 +49,13 @@ def initial_state(options: Options, X: Tensor) -> State:
 def add_companions(state: State, options: Options, X: Tensor) -> None:
     """Offsets, velocities, fast weights and chains: made where wanted and not there, dropped where not wanted.
 
-    Offsets start at the data's means and the hidden units' means at those: moving them changes no distribution.
+    Offsets start at the data's means and the hidden units' means at those; without centring they are zero, also those
+    of a state that was centred. Moving them changes no distribution.
     """
-    if options.centered and not (state.offset_visible.any() or state.offset_hidden.any()):
+    if not options.centered:
+        state.offset_visible.zero_()
+        state.offset_hidden.zero_()
+    elif not (state.offset_visible.any() or state.offset_hidden.any()):
         found = machine(state.parameters(), options)
         mean = _mean(options, X).to(options.dtype).unsqueeze(0)
         state.offset_visible.copy_(found.visible.features(mean)[0])

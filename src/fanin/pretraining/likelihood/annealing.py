@@ -7,10 +7,11 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from fanin.pretraining.boltzmann.products import full_precision
 from fanin.pretraining.boltzmann.units import Units
 from fanin.pretraining.likelihood.estimate import Bracket, Estimate, estimate_of, resample
 from fanin.pretraining.likelihood.ladder import Chains, ends
-from fanin.pretraining.likelihood.machine import BERNOULLI, full_precision, machine_of, rows
+from fanin.pretraining.likelihood.machine import BERNOULLI, machine_of, rows
 
 Temperatures = int | Tensor
 

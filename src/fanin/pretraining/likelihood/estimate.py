@@ -80,7 +80,8 @@ class Bracket:
         low, high = self.lower, self.upper
         text = (
             f"log Z is {low.log_z:.2f} from below and {high.log_z:.2f} from above, a gap of {self.gap:.2f} nats; "
-            f"with three standard errors, from {low.low:.2f} to {high.high:.2f}."
+            f"with three standard errors, from {low.low:.2f} to {high.high:.2f}; effective sample sizes "
+            f"{low.effective_sample_size:.1f} and {high.effective_sample_size:.1f} of {len(low.log_weights)}."
         )
         worst = min(low, high, key=lambda found: found.effective_sample_size)
         if worst.effective_sample_size < FEW:

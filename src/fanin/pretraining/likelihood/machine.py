@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,10 +42,6 @@ class CheckedMachine:
     def visible_input(self, h: Tensor) -> Tensor:
         """b + h W, (n, visible)."""
         return energy.visible_input(h, self.components, self.intercept_visible)
-
-    def log_hidden(self, inputs: Tensor) -> Tensor:
-        """log of the sum over h of exp(h.inputs), (n,): of softplus for binary units."""
-        return self.hidden.log_normalizer(inputs, self.intercept_hidden)
 
     def free_energy(self, v: Tensor) -> Tensor:
         """F(v), (n,)."""
@@ -125,14 +120,3 @@ def _within(v: Tensor, units: Units) -> Tensor:
     if isinstance(units, Rectified) and least < 0:
         raise ValueError(f"X: expected values of at least 0 for Rectified units, given {least:g}")
     return v
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Within, float32 products are float32's, whatever this process allows elsewhere (TF32, bfloat16)."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
