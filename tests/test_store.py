@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import random
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from fanin.errors import StoreError
 from fanin.record import Divergence, Epoch, LayerSignal, Record
-from fanin.store import FILE, Store
+from fanin.store import FILE, Store, file_system
 from fanin.study import Study
 
 STUDY = Study.from_dict({"name": "s", "seeds": 2, "arms": [{"name": "b"}, {"name": "a", "init": "zeros"}]})
@@ -239,3 +244,126 @@ def test_a_folder_of_the_first_version_is_read_and_upgraded(tmp_path):
         store.add(trial, "f", Record(trial.id("f"), 0, "done", trainable_depth=3.5))
     with Store.open(tmp_path) as store:
         assert store.records(study)["default"][0].trainable_depth == 3.5
+
+
+def many(store, count, seconds=0.0):
+    """`count` trials of one study, one transaction each, in order."""
+    study = Study.from_dict({"name": "many", "seeds": count})
+    store.put_study(study, DATA)
+    for trial in study.trials(study.arms[0]):
+        store.add(trial, "f", record(trial, seconds=seconds + trial.seed))
+    return study
+
+
+def cut_at(folder, copy, length):
+    """A copy of a folder as a power cut would leave it: the log ends after `length` bytes, its index is lost."""
+    copy.mkdir()
+    (copy / FILE).write_bytes((folder / FILE).read_bytes())
+    (copy / f"{FILE}-wal").write_bytes((folder / f"{FILE}-wal").read_bytes()[:length])
+
+
+def test_a_power_cut_loses_the_latest_trials_at_most(tmp_path):
+    generator = random.Random(0)
+    with Store.create(tmp_path / "whole") as store:
+        study = many(store, 30)
+        size = (tmp_path / "whole" / f"{FILE}-wal").stat().st_size
+        left = []
+        for i, length in enumerate([size, *sorted((generator.randrange(size) for _ in range(60)), reverse=True)]):
+            copy = tmp_path / str(i)
+            cut_at(tmp_path / "whole", copy, length)
+            with Store.create(copy) as cut:
+                assert cut._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                assert cut._db.execute("PRAGMA foreign_key_check").fetchall() == []
+                seeds = [r.seed for r in cut.records(study)["default"]]
+                assert seeds == list(range(len(seeds)))  # what is missing was written last
+                assert all(r.epochs and r.signal for r in cut.records(study)["default"])  # and none is there in part
+                left.append(len(seeds))
+    assert left[0] == 30
+    assert left == sorted(left, reverse=True)
+    assert len(set(left)) > 10  # the cuts went through the trials
+
+
+def test_a_torn_page_of_the_log_ends_it_there(tmp_path):
+    with Store.create(tmp_path / "whole") as store:
+        study = many(store, 10)
+        cut_at(tmp_path / "whole", tmp_path / "torn", None)
+    log = tmp_path / "torn" / f"{FILE}-wal"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    log.write_bytes(content)
+    with Store.create(tmp_path / "torn") as torn:
+        seeds = [r.seed for r in torn.records(study)["default"]]
+        assert torn._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert seeds == list(range(len(seeds)))
+    assert len(seeds) < 10
+
+
+MOUNTS = """\
+22 1 0:21 / / rw - ext4 /dev/vda rw
+23 22 0:22 / /home rw,relatime shared:7 - nfs4 server:/home rw
+24 22 0:23 / /home/my\\040data rw - xfs /dev/sdb rw
+25 22 0:24 / /scratch rw master:1 - lustre mds:/scratch rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [("/home/me/runs", "nfs4"), ("/homes", "ext4"), ("/home/my data/x", "xfs"), ("/scratch", "lustre"), ("/", "ext4")],
+)
+def test_the_file_system_of_a_folder(folder, kind):
+    assert file_system(Path(folder), MOUNTS) == kind
+    assert file_system(Path(folder), "") == "unknown"
+
+
+def test_a_networked_file_system_gets_a_journal_and_a_notice(tmp_path, monkeypatch):
+    with Store.create(tmp_path) as store:
+        assert store.notice is None
+        fill(store)
+    monkeypatch.setattr("fanin.store.file_system", lambda _: "nfs4")
+    with Store.create(tmp_path) as store:  # a folder that had a log is turned over
+        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert "write-ahead log does not work on this file system (nfs4)" in store.notice
+        study = many(store, 3)
+        with Store.open(tmp_path) as reader:
+            assert len(reader.records(study)["default"]) == 3
+            assert len(reader.studies()) == 2
+    assert not (tmp_path / f"{FILE}-wal").exists()
+
+
+def test_a_log_that_sqlite_refuses_is_replaced_by_a_journal(tmp_path, monkeypatch):
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql, *rest):
+            if sql == "PRAGMA journal_mode = WAL":
+                raise sqlite3.OperationalError("locking protocol")
+            return super().execute(sql, *rest)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr("fanin.store.sqlite3.connect", lambda *a, **k: connect(*a, **k, factory=Refusing))
+    with Store.create(tmp_path) as store:
+        assert "journal instead" in store.notice
+        fill(store)
+        assert len(store.studies()) == 1
+
+
+def test_a_file_system_without_locks_is_refused_in_words(tmp_path, monkeypatch):
+    def none(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", none)
+    with pytest.raises(StoreError, match="does not appear to support flock"):
+        Store.create(tmp_path)
+
+
+def test_a_writer_that_was_killed_leaves_no_lock(tmp_path):
+    code = f"import os; from fanin.store import Store; Store.create({str(tmp_path)!r}); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with Store.create(tmp_path) as store:
+        fill(store)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_refused_in_words(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store.create(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from fanin.study import Study
 
 FILE = "fanin.sqlite"
 LOCK = ".lock"
+# File systems whose other machines do not see a write-ahead log's shared memory, by their names in mountinfo.
+_NETWORKED = re.compile(
+    r"nfs4?|cifs|smb\w+|9p|afs|ceph|lustre|gpfs|beegfs|orangefs|pvfs2|glusterfs|virtiofs"
+    r"|fuse\.(glusterfs|sshfs|s3fs|ceph|juicefs)"
+)
 SCHEMA_VERSION = 2
 _UPGRADES = {1: "ALTER TABLE trials ADD COLUMN trainable_depth REAL"}  # from each older version to the next
 
@@ -78,6 +84,7 @@ class Store:
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, lock: FileLock | None = None) -> None:
         self.folder = folder
+        self.notice: str | None = None  # what a user should know of how the file is kept
         self._db = connection
         self._lock = lock
 
@@ -91,12 +98,13 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            return cls(folder, _connected(folder, writing=True), lock)
+            store = cls(folder, _connected(folder, writing=True), lock)
+            store.notice = _notice(store._db, folder)
         except Timeout:
             raise StoreError(
                 f"{folder}: another fanin run is writing here; wait for it, or give another folder with --out"
             ) from None
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, NotImplementedError, sqlite3.Error) as error:  # NotImplementedError: no locks there
             lock.release()
             raise StoreError(
                 f"{folder}: cannot be written ({error}); give a folder of your own with --out, and check its free space"
@@ -104,6 +112,7 @@ class Store:
         except StoreError:
             lock.release()
             raise
+        return store
 
     @classmethod
     def open(cls, folder: Path | str) -> Store:
@@ -166,7 +175,7 @@ class Store:
         environment_id = environment and digest(environment)
         at = record.divergence
         with self._writing():
-            if record.status == "failed" and self.finished([record.trial_id]):
+            if record.status == "failed" and self._has_result(record.trial_id):
                 return
             self._db.execute("DELETE FROM trials WHERE id = ?", (record.trial_id,))
             if environment:
@@ -222,6 +231,10 @@ class Store:
             rows = self._db.execute("SELECT id FROM trials WHERE status IN ('done', 'diverged')")
             return {row[0] for row in rows} & set(trial_ids)
 
+    def _has_result(self, trial_id: str) -> bool:
+        query = "SELECT 1 FROM trials WHERE id = ? AND status IN ('done', 'diverged')"
+        return self._db.execute(query, (trial_id,)).fetchone() is not None
+
     def environments(self) -> list[dict[str, Any]]:
         """What the stored trials ran on, the first first."""
         with self._reading():
@@ -251,14 +264,17 @@ class Store:
                 " LEFT JOIN environments e ON e.id = t.environment WHERE a.study = ? ORDER BY a.position, a.seed",
                 (study.name,),
             ).fetchall()
+            environments: dict[str | None, dict[str, Any] | None] = {None: None}  # few, and shared by many records
             for row in rows:
                 if row["arm"] in found:
-                    found[row["arm"]].append(self._record(row))
+                    content = row["environment_content"]
+                    if content not in environments:
+                        environments[content] = json.loads(content)
+                    found[row["arm"]].append(self._record(row, environments[content]))
         return found
 
-    def _record(self, row: sqlite3.Row) -> Record:
+    def _record(self, row: sqlite3.Row, environment: dict[str, Any] | None) -> Record:
         at = Divergence(row["diverged_epoch"], row["diverged_step"], row["diverged_layer"])
-        content = row["environment_content"]
         return Record(
             trial_id=row["id"],
             seed=row["seed"],
@@ -268,7 +284,7 @@ class Store:
             divergence=None if at.epoch is None else at,
             error=row["error"],
             seconds=row["seconds"],
-            environment=json.loads(content) if content else None,
+            environment=environment,
             # a folder of an older version that is only read has no such column
             trainable_depth=row["trainable_depth"] if "trainable_depth" in row.keys() else None,  # noqa: SIM118 - a Row holds values
         )
@@ -290,7 +306,7 @@ def _connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, timeout=30)
     try:
         if writing:
-            _prepare(db)
+            _prepare(db, folder)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION and version not in _UPGRADES:
             raise StoreError(
@@ -303,9 +319,8 @@ def _connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
     return db
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
+def _prepare(db: sqlite3.Connection, folder: Path) -> None:
+    _choose_journal(db, folder)
     db.execute("PRAGMA foreign_keys = ON")
     with _transaction(db):
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -315,6 +330,47 @@ def _prepare(db: sqlite3.Connection) -> None:
         while (version := db.execute("PRAGMA user_version").fetchone()[0]) in _UPGRADES:
             db.execute(_UPGRADES[version])
             db.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def _choose_journal(db: sqlite3.Connection, folder: Path) -> None:
+    """A write-ahead log where it works, with which a power cut loses the latest trials at most; else a journal."""
+    if not _NETWORKED.fullmatch(file_system(folder)):
+        try:
+            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError:  # no shared memory or no locks of its kind
+            mode = ""
+        if mode == "wal":
+            db.execute("PRAGMA synchronous = NORMAL")
+            return
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("PRAGMA synchronous = FULL")  # a journal that is not synchronised can spoil the file
+
+
+def _notice(db: sqlite3.Connection, folder: Path) -> str | None:
+    if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        return None
+    return (
+        f"{folder}: a write-ahead log does not work on this file system ({file_system(folder)}); results are kept with "
+        "a journal instead, which is as safe and slower"
+    )
+
+
+def file_system(folder: Path, mounts: str | None = None) -> str:
+    """The type of file system that a folder lies on, such as ext4 or nfs4; "unknown" where the system does not say.
+
+    mounts: the content of /proc/self/mountinfo, by default this system's.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8") if mounts is None else mounts
+    except OSError:  # not Linux
+        return "unknown"
+    place, best, found = folder.absolute().resolve(), -1, "unknown"
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        point = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4]))  # a space is \040
+        if place.is_relative_to(point) and len(point.parts) >= best:  # a later mount hides an earlier one
+            best, found = len(point.parts), after.split()[0]
+    return found
 
 
 @contextmanager

@@ -265,7 +265,8 @@ def children():
     return workers_of(os.getpid())
 
 
-LONG = {"name": "long", "seeds": 1, "recipe": {"hidden": [64], "epochs": 6}, "arms": [{"name": "a"}]}
+# long enough that a busy driver still meets its worker at work
+LONG = {"name": "long", "seeds": 1, "recipe": {"hidden": [64], "epochs": 80}, "arms": [{"name": "a"}]}
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -281,6 +282,16 @@ def test_a_killed_worker_is_replaced_and_its_trial_run_again(tmp_path, digits):
     assert killer.done == pytest.approx(killer.work)
     run([study], out=tmp_path / "calm", data=digits, jobs=1)
     assert results(tmp_path / "killed", study) == results(tmp_path / "calm", study)
+
+
+@needs_proc
+def test_a_stack_whose_worker_is_killed_goes_on_in_halves(tmp_path, digits, study, reference):
+    killer = Killer(times=2)
+    done = run([study], out=tmp_path, data=digits, jobs=1, watcher=killer)
+    assert (done.ran, done.failed) == (12, 0)
+    assert any("killed by signal 9" in note and "trying again in halves" in note for note in killer.notices)
+    assert results(tmp_path, study) == reference
+    assert killer.done == pytest.approx(killer.work)
 
 
 @needs_proc
@@ -372,18 +383,20 @@ def test_an_idle_workers_death_is_none_of_the_runs_business(tmp_path, digits):
 def test_a_worker_killed_in_the_middle_of_a_word():
     from multiprocessing import Pipe
 
-    from fanin.driver.pool import Died, Handle, Pool
+    from fanin.driver.messages import Died
+    from fanin.driver.pool import Handle, Pool
 
     ours, theirs = Pipe()
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"half an answer")
     theirs.close()
-    pool = Pool.__new__(Pool)
-    pool._handles = [Handle(process, ours)]
-    process.kill()
-    handle, answer = next(pool.answers())
-    assert answer == Died("its worker was killed by signal 9 (out of memory? see the system's log)")
-    pool.drop(handle)
+    with Pool(None, 0) as pool:
+        pool._take_on(Handle(process, ours))
+        process.kill()
+        ((handle, answer),) = pool.answers()
+        assert answer == Died("its worker was killed by signal 9 (out of memory? see the system's log)")
+        pool.drop(handle)
+        assert list(pool.answers(0)) == []
 
 
 def test_a_module_in_the_users_folder_does_not_break_workers(tmp_path, digits, study, monkeypatch):

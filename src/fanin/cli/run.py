@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fanin.datasets import Dataset
     from fanin.driver import Run
     from fanin.study import Study
+
+INTERRUPTED = 130  # the exit code of a run that was stopped before its end
 
 Many = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
 
@@ -37,6 +40,9 @@ def run(
     keep_weights: Literal["first", "all", "none"] = "first",
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
+    executor: Literal["inline", "local", "ray", "dask"] = "local",
+    address: str | None = None,
+    time_limit: str | None = None,
 ) -> int:
     """Run studies and show what came out. What an earlier run has done is not done again.
 
@@ -53,7 +59,7 @@ def run(
     device
         cpu, cuda, or auto: a CUDA card if there is one.
     jobs
-        Worker processes, one per core by default; 0 trains in this process.
+        Worker processes, one per core by default; 0 trains in this process. Of a cluster: the most cohorts at a time.
     out
         The study folder; by default runs/STUDY-DATA.
     set_
@@ -66,11 +72,20 @@ def run(
         Say what would be run, and stop.
     json
         Print the results as JSON on standard output, and nothing else there.
+    executor
+        Where trials are trained: inline in this process, local worker processes, a ray or a dask cluster.
+    address
+        The cluster's: auto, local (start one here), ray://HOST:PORT, tcp://HOST:PORT of a dask scheduler.
+    time_limit
+        Stop before so much time has passed, such as 90s, 30m or 2h; the same command goes on.
     """
     from fanin.cli.progress import make_watcher, stderr  # `--help` stays fast
     from fanin.cli.results import prepare
+    from fanin.driver import TimeUp
     from fanin.driver import run as drive
+    from fanin.driver.deadline import seconds_of
 
+    end = time.monotonic() + seconds_of(time_limit) if time_limit else None  # loading the data counts
     chosen = _chosen(studies, set_ or [], vary or [], seeds)
     quiet = stderr()
     dataset = load_data(data, data_dir, quiet)
@@ -89,15 +104,24 @@ def run(
                 jobs=jobs,
                 keep_weights=keep_weights,
                 watcher=watcher,
+                executor=executor,
+                address=address,
+                time_limit=None if end is None else max(0.1, end - time.monotonic()),
             )
         except KeyboardInterrupt:
-            watcher.noticed(f"interrupted; finished trials are kept in {folder}. To go on:\n  {_same_command()}")
+            watcher.noticed(f"interrupted; {_to_go_on(folder)}")
             raise
+        except TimeUp:
+            watcher.noticed(f"stopped for the time limit of {time_limit}; {_to_go_on(folder)}")
+            return INTERRUPTED
     return _finish(done, json)
 
 
-def load_data(spec: str, data_dir: Path | None, console: Console) -> Dataset:
-    """The data set, with a bar while it is fetched and warnings where they are seen."""
+def load_data(spec: str, data_dir: Path | None, console: Console, *, allow_code: bool = True) -> Dataset:
+    """The data set, with a bar while it is fetched and warnings where they are seen.
+
+    allow_code: False where a file, and not the user, named it: a spec module:attr is then refused.
+    """
     import warnings
 
     from fanin.cli.progress import Fetching
@@ -105,7 +129,7 @@ def load_data(spec: str, data_dir: Path | None, console: Console) -> Dataset:
 
     with warnings.catch_warnings(record=True) as caught, Fetching(console) as progress:
         warnings.simplefilter("always")
-        dataset = load(spec, data_dir=data_dir, progress=progress)
+        dataset = load(spec, data_dir=data_dir, progress=progress, allow_code=allow_code)
     for warning in caught:
         console.print(f"warning: {warning.message}", style="bold yellow", markup=False, highlight=False)
     return dataset
@@ -148,6 +172,10 @@ def _dry_run(studies: list[Study], dataset: Dataset, device: str, folder: Path) 
             print(f"  {arm.name}")
     print(f"{len(wanted)} different trials on {dataset.name}, {len(known)} of them already in {folder}")
     return 0
+
+
+def _to_go_on(folder: Path) -> str:
+    return f"finished trials are kept in {folder}. To go on:\n  {_same_command()}"
 
 
 def _same_command() -> str:

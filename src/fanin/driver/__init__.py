@@ -4,5 +4,6 @@ It never loads torch (on a CPU-only build), so that it starts at once; the worke
 """
 
 from fanin.driver.accounts import Run as Run
+from fanin.driver.deadline import TimeUp as TimeUp
 from fanin.driver.run import run as run
 from fanin.driver.watcher import Watcher as Watcher

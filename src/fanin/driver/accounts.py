@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanin.datasets import Dataset
+from fanin.driver import weights
+from fanin.driver.fingerprint import differences, fingerprint
 from fanin.driver.messages import Failed, Finished, Task
 from fanin.driver.plan import Cohort, distinct, epoch_seconds
 from fanin.driver.watcher import Watcher
+from fanin.errors import DataError
 from fanin.recipe import Trial
 from fanin.record import Record
 from fanin.store import Store
@@ -43,12 +46,10 @@ class Accounts:
         self._open = {name: {trial_id for _, trial_id in trials} for name, trials in of_study.items()}
         self._all = distinct(pair for trials in of_study.values() for pair in trials)
         known = store.finished(trial_id for _, trial_id in self._all)
-        self._known = {i for i in known if i not in keep or (self._weights / f"{i}.safetensors").is_file()}
+        weights.sweep(store.folder)
+        self._known = {i for i in known if i not in keep or weights.path_of(store.folder, i).is_file()}
+        self._fingerprints = {fingerprint(environment) for environment in store.environments()}
         self._ran, self._unsaved = 0, 0
-
-    @property
-    def _weights(self) -> Path:
-        return self._store.folder / "weights"
 
     def missing(self) -> list[tuple[Trial, str]]:
         """Trials without a result, or without the weights that are to be kept."""
@@ -62,7 +63,7 @@ class Accounts:
 
     def task(self, cohort: Cohort, path: str) -> Task:
         """What a worker is told about a cohort."""
-        return Task(cohort.trials, cohort.ids, path, self._keep & frozenset(cohort.ids), self._weights)
+        return Task(cohort.trials, cohort.ids, path, self._keep & frozenset(cohort.ids))
 
     def path(self, now: dict[str, object]) -> str:
         """The matmul path of this folder's earlier trials on such a machine, else the one it would take now."""
@@ -70,6 +71,19 @@ class Accounts:
             if all(earlier.get(key) == now[key] for key in ("cpu", "isa", "torch", "device")):
                 return earlier["matmul"]
         return str(now["matmul"])
+
+    def compare(self, now: dict[str, object]) -> None:
+        """Tell the watcher, once, if results on such a machine may differ in bits from those that the folder has."""
+        found = fingerprint(now)
+        if found in self._fingerprints:
+            return
+        if self._fingerprints:
+            how = differences(self._fingerprints, found)
+            self._watcher.noticed(
+                f"warning: earlier trials in {self._store.folder} ran on something else ({how}); new results may "
+                "differ from theirs in the last bits: where that matters, run into a new folder with --out"
+            )
+        self._fingerprints.add(found)
 
     def advance(self, cohort: Cohort, members: int) -> None:
         """So many members have finished one more epoch."""
@@ -93,11 +107,21 @@ class Accounts:
             self._watcher.noticed(f"{_named(cohort)}: failed: {answer.reason}")
             self._record(cohort, [_failure(cohort, answer.reason)])
             return []
-        if answer.unsaved:
-            self._unsaved += len(self._keep.intersection(cohort.ids))
-            self._watcher.noticed(answer.unsaved)
+        self._keep_weights(answer.weights)
+        for record in answer.records:
+            if record.environment:
+                self.compare(record.environment)
         self._record(cohort, answer.records)
         return []
+
+    def _keep_weights(self, found: dict[str, bytes]) -> None:
+        """Before the records: a trial whose parameters are missing is trained again, one without a record too."""
+        for trial_id, content in found.items():
+            try:
+                weights.write(self._store.folder, trial_id, content)
+            except DataError as error:  # the records are worth more than the parameters
+                self._unsaved += 1
+                self._watcher.noticed(f"trained weights cannot be written: {error}")
 
     def _epoch(self, cohort: Cohort) -> float:
         """The work of one epoch of one of the cohort's trials."""

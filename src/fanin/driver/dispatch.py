@@ -1,109 +1,94 @@
-"""Dispatch: cohorts from the queue to worker processes, or to this one, until there is nothing left to do."""
+"""Dispatch: cohorts from the queue to an executor, until there is nothing left to do."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from fanin.driver.accounts import Accounts
-from fanin.driver.messages import EpochDone, Failed, Finished, Ready, Setup
+from fanin.driver.deadline import Deadline, TimeUp
+from fanin.driver.executors.protocol import Executor
+from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Ready, Restarted
 from fanin.driver.plan import Cohort
-from fanin.driver.pool import Died, Handle, Pool
-from fanin.errors import FaninError
 
-MAX_ATTEMPTS = 3  # a cohort whose worker dies so often is reported as failed
+MAX_ATTEMPTS = 3  # a trial whose worker dies so often when it is trained alone is reported as failed
 
 
-def dispatch_here(setup: Setup, queue: deque[Cohort], accounts: Accounts) -> None:
-    """Train the queue in this process, one cohort after another."""
-    import torch  # the workers' part, in this process
+def dispatch(executor: Executor, cohorts: Sequence[Cohort], accounts: Accounts, deadline: Deadline) -> None:
+    """Keep the executor busy until all cohorts have had their end.
 
-    from fanin.driver.worker import Worker, explain, preferred_path
-    from fanin.engine.environment import environment
-
-    with _same_numerics_as_a_worker():
-        device = torch.device(setup.device)
-        worker = Worker(setup)
-        path = accounts.path(environment(device, members=1) | {"matmul": preferred_path(device)})
-        while queue:
-            cohort = queue.popleft()
-            try:
-                answer: Finished | Failed = worker.train(
-                    accounts.task(cohort, path), lambda done, c=cohort: accounts.advance(c, done.members)
-                )
-            except Exception as error:
-                answer = Failed(explain(error))
-            queue.extendleft(reversed(accounts.settle(cohort, answer)))
-
-
-def dispatch(pool: Pool, queue: deque[Cohort], accounts: Accounts) -> None:
-    """Keep every worker busy until the queue is empty and all have answered; the dead are replaced.
-
-    FaninError if workers cannot even start. On Ctrl-C what workers have finished is recorded before it goes on its way.
+    TimeUp at the deadline. Then, and on Ctrl-C, what workers have finished is recorded before either goes on its way.
     """
-    running: dict[Handle, Cohort] = {}
-    idle: set[Handle] = set()
-    path, stillborn = "", 0
-
-    def give() -> None:
-        while queue and idle:
-            handle = idle.pop()
-            running[handle] = queue.popleft()
-            handle.give(accounts.task(running[handle], path))
-
+    floor = _Floor(executor, cohorts, accounts, deadline)
     try:
-        for handle, answer in pool.answers():
-            match answer:
-                case Ready():
-                    path = path or accounts.path(answer.environment)
-                    idle.add(handle)
-                case EpochDone():
-                    accounts.advance(running[handle], answer.members)
-                case Finished() | Failed():
-                    cohort = running.pop(handle)
-                    idle.add(handle)
-                    give()  # before the records are written and shown: the worker need not wait for that
-                    queue.extendleft(reversed(accounts.settle(cohort, answer)))
-                case Died() if handle in idle:  # it had nothing to do, and there is nothing more
-                    idle.remove(handle)
-                    pool.drop(handle)
-                case Died() if handle in running:
-                    pool.replace(handle)
-                    queue.extendleft(reversed(_lost(running.pop(handle), answer.reason, accounts)))
-                case Died():
-                    stillborn += 1
-                    if stillborn == MAX_ATTEMPTS:
-                        raise FaninError(f"workers cannot start: {answer.reason}; `fanin doctor` tries what they need")
-                    pool.replace(handle)
-            give()
-            if not queue and not running:
-                return
-    except KeyboardInterrupt:
-        for handle, answer in pool.said():
-            if isinstance(answer, Finished) and handle in running:
-                accounts.settle(running.pop(handle), answer)
+        floor.work()
+    except (KeyboardInterrupt, TimeUp):
+        executor.wait(floor.hear_last, 0)
         raise
 
 
+class _Floor:
+    """What waits and what runs, and what follows from each event."""
+
+    def __init__(self, executor: Executor, cohorts: Sequence[Cohort], accounts: Accounts, deadline: Deadline) -> None:
+        self._executor, self._accounts, self._deadline = executor, accounts, deadline
+        self._queue = deque(cohorts)
+        self._running: set[int] = set()  # by id(): cohorts are mutable
+        self._path = ""
+
+    def work(self) -> None:
+        while self._queue or self._running:
+            self._executor.wait(self.hear, self._deadline.left())
+            self._give()
+            self._deadline.check()
+
+    def hear(self, cohort: Cohort | None, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._path = self._path or self._accounts.path(event.environment)
+            self._accounts.compare(event.environment | {"matmul": self._path})
+            return
+        if cohort is None or id(cohort) not in self._running:
+            return  # a late word of a cohort that has had its end
+        match event:
+            case EpochDone():
+                self._accounts.advance(cohort, event.members)
+                self._deadline.check()  # a cohort in this process is heard only here
+            case Restarted():
+                self._accounts.take_back(cohort, f"{event.reason}; trying again")
+            case Finished() | Failed():
+                self._running.remove(id(cohort))
+                self._give()  # before the records are written and shown: the worker need not wait for that
+                self._first(self._accounts.settle(cohort, event))
+            case Died():
+                self._running.remove(id(cohort))
+                self._first(_lost(cohort, event.reason, self._accounts))
+
+    def hear_last(self, cohort: Cohort | None, event: Event) -> None:
+        """Of what was said before the end, keep results."""
+        if cohort is not None and id(cohort) in self._running and isinstance(event, Finished):
+            self._running.remove(id(cohort))
+            self._accounts.settle(cohort, event)
+
+    def _give(self) -> None:
+        while self._queue and self._executor.free():
+            cohort = self._queue.popleft()
+            self._running.add(id(cohort))
+            self._executor.submit(cohort, self._accounts.task(cohort, self._path))
+
+    def _first(self, cohorts: Sequence[Cohort]) -> None:
+        self._queue.extendleft(reversed(cohorts))
+
+
 def _lost(cohort: Cohort, reason: str, accounts: Accounts) -> list[Cohort]:
-    """What is to be tried again after a worker's death: its cohort, unless that has happened too often."""
+    """What is tried again after a worker's death, which may have been want of memory: a stack's halves, a trial alone.
+
+    A trial that has been alone and lost MAX_ATTEMPTS times is recorded as failed.
+    """
+    if len(cohort.trials) > 1:
+        accounts.take_back(cohort, f"{reason}; trying again in halves")
+        return cohort.halves()
     cohort.attempts += 1
     if cohort.attempts == MAX_ATTEMPTS:
         return accounts.settle(cohort, Failed(f"{reason}, {MAX_ATTEMPTS} times"))
     accounts.take_back(cohort, f"{reason}; trying again")
     return [cohort]
-
-
-@contextlib.contextmanager
-def _same_numerics_as_a_worker() -> Iterator[None]:
-    """A Worker sets threads, denormals and the matmul path of its process: put the caller's back afterwards."""
-    import torch
-
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
-        torch.set_flush_denormal(False)

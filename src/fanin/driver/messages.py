@@ -1,8 +1,8 @@
-"""What the driver and a worker say to each other: plain data, pickled by the connection between the two."""
+"""What the driver and a worker say to each other: plain data, carried by a pipe, by Ray or by Dask."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from fanin.record import Record
 
 @dataclass(frozen=True)
 class Setup:
-    """Said first: where the shared data set lies, and what to compute on."""
+    """Said first to a worker process: where the shared data set lies, and what to compute on."""
 
     data: Path
     device: str
@@ -20,13 +20,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Task:
-    """Train these trials; write the parameters of those in `keep` into `weights`."""
+    """Train these trials by the matmul path `path`; send back the parameters of those in `keep`."""
 
     trials: list[Trial]
     ids: list[str]
     path: str
     keep: frozenset[str]
-    weights: Path
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,20 @@ class Ready:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """So many members of the running cohort have finished one more epoch."""
+    """So many members of the running cohort have finished one more epoch (or one member so many)."""
 
     members: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The running cohort's records; `unsaved` says why trained parameters could not be written, if so."""
+    """The running cohort's records, and the parameters that are to be kept, as safetensors' bytes by trial.
+
+    They travel with the records, whatever the executor: a worker need not see the driver's files.
+    """
 
     records: list[Record]
-    unsaved: str | None = None
+    weights: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,4 +60,19 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Died:
+    """The cohort's worker ended by itself or was killed; `reason` says how. Said by the executor, not by the worker."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The cohort's worker was lost and the executor itself has begun the cohort anew."""
+
+    reason: str
+
+
 Answer = Ready | EpochDone | Finished | Failed
+Event = Answer | Died | Restarted

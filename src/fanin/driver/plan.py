@@ -40,6 +40,11 @@ class Cohort:
         """The first trial's recipe: shapes and operations are the same in all."""
         return self.trials[0].recipe
 
+    def halves(self) -> list[Cohort]:
+        """Its trials in two cohorts, the first the larger if they are odd."""
+        middle = -(-len(self.trials) // 2)
+        return [Cohort(self.trials[part], self.ids[part]) for part in (slice(middle), slice(middle, None))]
+
 
 def cohort_key(recipe: Recipe) -> tuple[object, ...]:
     """What changes shapes or operations; recipes with equal keys may share a stack."""

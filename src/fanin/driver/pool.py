@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 
-from fanin.driver.messages import Answer, Setup, Task
+from fanin.driver.messages import Answer, Died, Setup, Task
 from fanin.errors import FaninError
-
-
-@dataclass(frozen=True)
-class Died:
-    """A worker process ended by itself or was killed; `reason` says how."""
-
-    reason: str
 
 
 @dataclass(eq=False)
@@ -42,7 +36,14 @@ class Pool:
 
     def __init__(self, setup: Setup, jobs: int) -> None:
         self._setup = setup
-        self._handles = [self._start() for _ in range(jobs)]
+        self._selector = selectors.DefaultSelector()  # kept: hundreds of pipes are not to be entered at every look
+        self._handles: list[Handle] = []
+        for _ in range(jobs):
+            self._take_on(self._start())
+
+    def _take_on(self, handle: Handle) -> None:
+        self._handles.append(handle)
+        self._selector.register(handle.connection, selectors.EVENT_READ, handle)
 
     def _start(self) -> Handle:
         ours, theirs = Pipe()
@@ -66,31 +67,27 @@ class Pool:
             handle.process.kill()  # what it finished was sent, and what it was writing is not yet in its place
         for handle in self._handles:
             handle.process.wait()
+        self._selector.close()
 
     def replace(self, handle: Handle) -> None:
         """Start a new worker in the place of a dead one."""
         self.drop(handle)
-        self._handles.append(self._start())
+        self._take_on(self._start())
 
     def drop(self, handle: Handle) -> None:
         """Do without a dead worker."""
+        self._selector.unregister(handle.connection)
         handle.connection.close()
         self._handles.remove(handle)
 
-    def said(self) -> Iterator[tuple[Handle, Answer]]:
-        """What the workers have said already and nobody has heard, without waiting for more."""
-        for handle in self._handles:
-            with contextlib.suppress(EOFError, OSError):
-                while handle.connection.poll():
-                    yield handle, handle.connection.recv()
-
-    def answers(self) -> Iterator[tuple[Handle, Answer | Died]]:
-        """Everything the workers say, as it comes, for ever; a death comes once."""
-        while True:
-            speaking = wait([handle.connection for handle in self._handles])
-            for handle in [handle for handle in self._handles if handle.connection in speaking]:
+    def answers(self, seconds: float | None = None) -> Iterator[tuple[Handle, Answer | Died]]:
+        """What the workers have said; if nothing, what they say next, within so many seconds. A death comes once."""
+        for key, _ in self._selector.select(seconds):
+            handle: Handle = key.data
+            answer: Answer | Died | None = None
+            while not isinstance(answer, Died) and (answer is None or handle.connection.poll()):
                 try:
-                    answer: Answer | Died = handle.connection.recv()
+                    answer = handle.connection.recv()
                 except (EOFError, OSError):  # OSError: it died in the middle of a word
                     answer = Died(self._end(handle))
                 yield handle, answer

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fanin.datasets import Dataset, check_values, load, save_shared
+from fanin.datasets import Dataset, check_values, load
 from fanin.driver.accounts import Accounts, Run
-from fanin.driver.dispatch import dispatch, dispatch_here
-from fanin.driver.messages import Setup
-from fanin.driver.plan import Cohort, plan
-from fanin.driver.pool import Pool, require_workers
+from fanin.driver.deadline import Deadline
+from fanin.driver.dispatch import dispatch
+from fanin.driver.executors import CLUSTERS, Executor, check_executor, make_executor
+from fanin.driver.executors.local import cores as cores  # noqa: PLC0414 - found here as well
+from fanin.driver.plan import plan
 from fanin.driver.watcher import Watcher
 from fanin.errors import FaninError, RecipeError
 from fanin.recipe import check_against
@@ -35,57 +33,61 @@ def run(
     seeds: int | None = None,
     keep_weights: str = "first",
     watcher: Watcher | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    time_limit: float | None = None,
 ) -> Run:
     """Run what is missing of `studies` and leave records in `out`/fanin.sqlite.
 
     data: a Dataset, or what `fanin.datasets.load` takes; data_spec: what `load` took to make a given Dataset.
-    jobs: worker processes, by default one per core this process may use; 0 trains in this process. seeds: instead of
-    the studies' own number. keep_weights: "first" keeps the trained parameters of each arm's first seed in
-    `out`/weights, "all" or "none".
+    jobs: worker processes, by default one per core this process may use, or all that a cluster has room for; 0 trains
+    in this process. seeds: instead of the studies' own number. keep_weights: "first" keeps the trained parameters of
+    each arm's first seed in `out`/weights, "all" or "none".
+    executor: "local", "inline", "ray" or "dask" (see docs/cluster.md); records are the same bits on machines of one
+    kind. address: the cluster's; without one it is found in the environment, or started on this machine.
+    time_limit: seconds after which TimeUp, a FaninError, is raised; what is finished by then is in the store.
     Raises FaninError for what the user can mend, before anything is trained.
     """
     watcher = watcher or Watcher()
+    deadline = Deadline(time_limit)
+    check_executor(executor, jobs, address)
     if seeds is not None:
         studies = [study.changed(seeds=seeds) for study in studies]
     if isinstance(data, Dataset):
         dataset = check_values(data)
     else:
         dataset, data_spec = load(data, data_dir=data_dir), data
-    device = resolve_device(device)
+    if not (executor in CLUSTERS and device == "cuda"):  # the cards are the cluster's
+        device = resolve_device(device)
     check(studies, dataset, device)
-    jobs = _jobs(jobs, device)
     keep = _kept(studies, dataset.fingerprint, keep_weights)
     with Store.create(Path(out)) as store:
+        if store.notice:
+            watcher.noticed(store.notice)
         for study in studies:
             store.put_study(study, describe(dataset, data_spec))
         accounts = Accounts(studies, dataset, store, watcher, keep)
+        if accounts.missing():
+            crew = make_executor(executor, dataset, device=device, jobs=jobs, address=address)
+            _train(crew, dataset, device, accounts, deadline)
+        else:
+            accounts.begin([])
+        return accounts.result()
+
+
+def _train(crew: Executor, dataset: Dataset, device: str, accounts: Accounts, deadline: Deadline) -> None:
+    """Train what is missing. What the watcher does when it is told of it, it does while the workers start."""
+    with crew:
         cohorts = plan(
             accounts.missing(),
             features=dataset.features,
             classes=dataset.n_classes,
-            workers=max(1, jobs),
+            workers=crew.workers,
             device=device,
         )
-        if cohorts:
-            _train(cohorts, dataset, device, jobs, accounts)
-        else:
-            accounts.begin(cohorts)
-        return accounts.result()
-
-
-def _train(cohorts: Sequence[Cohort], dataset: Dataset, device: str, jobs: int, accounts: Accounts) -> None:
-    """Train the cohorts. What the watcher does when it is told of them, it does while the workers start."""
-    with tempfile.TemporaryDirectory(prefix="fanin-") as folder:
-        save_shared(dataset, Path(folder))
-        setup, queue = Setup(Path(folder), device), deque(cohorts)
-        if jobs == 0:
-            accounts.begin(cohorts)
-            dispatch_here(setup, queue, accounts)
-            return
-        require_workers()
-        with Pool(setup, min(jobs, len(cohorts))) as pool:
-            accounts.begin(cohorts)
-            dispatch(pool, queue, accounts)
+        crew.start(len(cohorts))
+        accounts.begin(cohorts)
+        dispatch(crew, cohorts, accounts, deadline)
 
 
 def check(studies: Sequence[Study], dataset: Dataset, device: str) -> None:
@@ -144,24 +146,6 @@ def resolve_device(name: str) -> str:
             f"device: torch {torch.__version__} finds no CUDA card here; use --device cpu (see `fanin doctor`)"
         )
     return "cpu"
-
-
-def _jobs(jobs: int | None, device: str) -> int:
-    if jobs is not None and jobs < 0:
-        raise FaninError(f"jobs: expected 0 (in this process) or a number of worker processes; got {jobs}")
-    if jobs is not None:
-        return jobs
-    return 1 if device == "cuda" else cores()
-
-
-def cores() -> int:
-    """Cores that this process may use, by affinity and by a container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return count
 
 
 def _kept(studies: Sequence[Study], fingerprint: str, which: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""A worker process: one thread, one core, one cohort at a time. Started as `python -m fanin.driver.worker FD`."""
+"""A worker: one thread, one core, one cohort at a time. As a process: `python -m fanin.driver.worker FD`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before to
 
 import contextlib
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -16,42 +17,59 @@ import torch
 
 from fanin.catalogue import STACKED_OPTIMIZERS
 from fanin.datasets import Dataset, open_shared
+from fanin.driver.deadline import TimeUp
 from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Ready, Setup, Task
+from fanin.driver.weights import pack
 from fanin.engine import exactness, matmul
 from fanin.engine.data import Data
 from fanin.engine.environment import environment
-from fanin.engine.export import save_weights
 from fanin.engine.ledger import Outcome
 from fanin.engine.network import widths
 from fanin.engine.train import train
 from fanin.recipe import Trial
 
+_SECONDS_BETWEEN_WORDS = 0.1  # small networks finish hundreds of epochs a second, and the driver hears them all
+
 
 class Worker:
-    """Trains what it is given; `say` sends an answer to the driver."""
+    """Trains what it is given, on one data set."""
 
-    def __init__(self, setup: Setup) -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # Adam's moments of pixels that are never lit decay into denormals
-        self._device = torch.device(setup.device)
-        self._dataset: Dataset = open_shared(setup.data)
-        self._data = Data.of(self._dataset, self._device)
+    def __init__(self, dataset: Dataset, device: str) -> None:
+        _settle()
+        self._device = torch.device(device)
+        self._dataset = dataset
+        self._data = Data.of(dataset, self._device)
         self._stack_exactly: dict[tuple[object, ...], bool] = {}  # asked once for each shape
+
+    def describe(self) -> Ready:
+        """What it runs on, with the matmul path it would take."""
+        _settle()
+        matmul.use(preferred_path(self._device))
+        return Ready(environment(self._device, members=1))
+
+    def answer(self, task: Task, say: Callable[[EpochDone], object]) -> Finished | Failed:
+        """The task's records, or why there are none; `say` hears of epochs on the way."""
+        try:
+            return self.train(task, say)
+        except (EOFError, ConnectionError, TimeUp):  # there is nobody to answer to
+            raise
+        except Exception as error:
+            return Failed(explain(error))
 
     def train(self, task: Task, say: Callable[[EpochDone], object]) -> Finished:
         """The records of a task's trials, in their order."""
+        _settle()
         matmul.use(task.path)
         outcomes: list[Outcome] = []
+        on_epoch = _gathered(say)
         for trials, ids in self._stacks(task):
-            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=lambda n: say(EpochDone(n)))
-        unsaved = None
-        for trial, outcome in zip(task.trials, outcomes, strict=True):
-            if outcome.record.trial_id in task.keep:
-                try:
-                    self._save(task, trial, outcome)
-                except OSError as error:  # the records are worth more than the parameters
-                    unsaved = f"{task.weights}: trained weights cannot be written ({error})"
-        return Finished([outcome.record for outcome in outcomes], unsaved)
+            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=on_epoch)
+        kept = {
+            outcome.record.trial_id: self._packed(trial, outcome)
+            for trial, outcome in zip(task.trials, outcomes, strict=True)
+            if outcome.record.trial_id in task.keep
+        }
+        return Finished([outcome.record for outcome in outcomes], kept)
 
     def _stacks(self, task: Task) -> list[tuple[list[Trial], list[str]]]:
         """The task in one stack if stacked products are exact here, else every trial alone."""
@@ -77,7 +95,7 @@ class Worker:
             )
         return self._stack_exactly[key]
 
-    def _save(self, task: Task, trial: Trial, outcome: Outcome) -> None:
+    def _packed(self, trial: Trial, outcome: Outcome) -> bytes:
         metadata = {
             "trial": outcome.record.trial_id,
             "seed": str(trial.seed),
@@ -85,8 +103,27 @@ class Worker:
             "fingerprint": self._dataset.fingerprint,
             "scale": repr(self._dataset.scale),
         }
-        path = task.weights / f"{outcome.record.trial_id}.safetensors"
-        save_weights(path, trial.recipe, outcome.state, metadata)
+        return pack(trial.recipe, outcome.state, metadata)
+
+
+def _settle() -> None:
+    """Settings that are a thread's own, and decide bits and speed: wherever a worker computes, they come first."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # Adam's moments of pixels that are never lit decay into denormals
+
+
+def _gathered(say: Callable[[EpochDone], object]) -> Callable[[int], None]:
+    """Hears of every epoch and says so at once, unless it has just spoken; the last ones stand in the result."""
+    members, spoken = 0, -_SECONDS_BETWEEN_WORDS
+
+    def on_epoch(n: int) -> None:
+        nonlocal members, spoken
+        members, now = members + n, time.monotonic()
+        if now - spoken >= _SECONDS_BETWEEN_WORDS:
+            say(EpochDone(members))
+            members, spoken = 0, now
+
+    return on_epoch
 
 
 def preferred_path(device: torch.device) -> str:
@@ -103,23 +140,14 @@ def explain(error: BaseException) -> str:
 def serve(connection: Connection) -> None:
     """Answer the driver until it closes the connection or dies."""
     setup: Setup = connection.recv()
-    worker = Worker(setup)
+    worker = Worker(open_shared(setup.data), setup.device)
 
     def say(answer: Answer) -> None:
         connection.send(answer)
 
-    device = torch.device(setup.device)
-    matmul.use(preferred_path(device))
-    say(Ready(environment(device, members=1)))
+    say(worker.describe())
     while True:
-        task: Task = connection.recv()
-        try:
-            answer: Answer = worker.train(task, say)
-        except (EOFError, ConnectionError):
-            raise
-        except Exception as error:
-            answer = Failed(explain(error))
-        say(answer)
+        say(worker.answer(connection.recv(), say))
 
 
 def main() -> None:
