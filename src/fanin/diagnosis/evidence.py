@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fanin.diagnosis.experiments import adam, in_deviations, rate, references, standardized_targets
+from fanin.diagnosis.experiments import adam, rate, references, standardized_targets
 from fanin.diagnosis.runs import RunResult, constant_loss, run
 from fanin.diagnosis.sample import Sample, targets_in
 from fanin.diagnosis.start import Start, Units, first_pass
+from fanin.errors import FaninError
 from fanin.training import Batch, Training
 from fanin.training.losses import call, main_output, targets_of
 from fanin.training.randomness import RandomState
@@ -56,25 +57,23 @@ class Evidence:
         steps: int | None = None,
         mode: bool | None = True,
         evaluated: bool = False,
-        sample: Sample | None = None,
     ) -> RunResult:
-        """The training with one thing changed, once for each name.
-
-        evaluated: on the evaluation data too, as it goes. sample: what it is scored by, if not by the data as given.
-        """
+        """The training with one thing changed, once for each name; evaluated: on evaluation data too, as it goes."""
         if name not in self._runs:
-            changed = change(self.training)
-            same = changed.batches is self.training.batches and changed.change is None and steps is None
-            self._runs[name] = run(
-                changed,
-                steps or self.steps,
-                self.seed,
-                sample or self.sample,
-                mode=mode,
-                batches=self.batches if same else None,
-                evaluation=self.evaluation.batch if evaluated and self.evaluation else None,
-            )
+            evaluation = self.evaluation.batch if evaluated and self.evaluation else None
+            self._runs[name] = self._changed(change, steps or self.steps, mode, evaluation)
         return self._runs[name]
+
+    def _changed(
+        self, change: Callable[[Training], Training], steps: int, mode: bool | None, evaluation: Batch | None
+    ) -> RunResult:
+        try:
+            changed = change(self.training)
+        except (FaninError, ValueError, TypeError, RuntimeError) as error:  # what does not apply here tells nothing
+            return RunResult(error=error)
+        same = changed.batches is self.training.batches and changed.change is None and steps <= self.steps
+        batches = self.batches if same else None
+        return run(changed, steps, self.seed, self.sample, mode=mode, batches=batches, evaluation=evaluation)
 
     @property
     def experiments(self) -> dict[str, RunResult]:
@@ -127,8 +126,7 @@ class Evidence:
         y = self.sample.targets
         if y.kind != "real" or y.like_inputs or not y.std:
             return None
-        change = standardized_targets(self.sample)
-        return self.experiment("targets standardised", change, sample=in_deviations(self.sample))
+        return self.experiment("targets standardised", standardized_targets)
 
     @cached_property
     def prospect(self) -> float:

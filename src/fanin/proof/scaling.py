@@ -17,8 +17,10 @@ from fanin.training.losses import main_output
 MOST_BATCHES = 1000  # of a source that does not say how many it has
 
 
-def scale_inputs(training: Training) -> Training:
+def scale_inputs(training: Training, *, examples: int | None = None) -> Training:
     """(x - mean) / deviation for the first input, moments over the training data, in training and evaluation.
+
+    examples: only about so many are looked at for the moments.
 
     Inputs (N, F) have moments for each feature, images (N, C, H, W) for each channel, all others one pair. What does
     not vary keeps its scale. Integers (token ids) are refused, and data without targets, whose inputs are the targets.
@@ -28,7 +30,7 @@ def scale_inputs(training: Training) -> Training:
         raise FaninError(f"remedy input-scaling: expected inputs of real numbers; got {batch.first.dtype}")
     if batch.targets is None:
         raise FaninError("remedy input-scaling: the inputs are the targets too; scale the data themselves")
-    mean, deviation = moments(one.first for one in _once(training))
+    mean, deviation = moments(one.first for one in _once(training, examples))
 
     def scaled(batch: Batch) -> Batch:
         return _with_first(batch, _standard(batch.first, mean, deviation))
@@ -36,14 +38,17 @@ def scale_inputs(training: Training) -> Training:
     return training.changed(change=_then(training, scaled))
 
 
-def scale_targets(training: Training) -> Training:
-    """(y - mean) / deviation in training; evaluated networks put out deviation * z + mean, the targets' own units."""
+def scale_targets(training: Training, *, examples: int | None = None) -> Training:
+    """(y - mean) / deviation in training; evaluated networks put out deviation * z + mean, the targets' own units.
+
+    examples: only about so many are looked at for the moments.
+    """
     batch = next(training.stream(0))
     targets = batch.targets
     if not isinstance(targets, Tensor) or not targets.is_floating_point():
         what = "none" if targets is None else str(getattr(targets, "dtype", type(targets).__name__))
         raise FaninError(f"remedy target-scaling: expected targets of real numbers; got {what}")
-    mean, deviation = moments(one.targets for one in _once(training))
+    mean, deviation = moments(one.targets for one in _once(training, examples))
 
     def scaled(batch: Batch) -> Batch:
         return replace(batch, targets=_standard(batch.targets, mean, deviation))
@@ -98,9 +103,14 @@ def moments(parts: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     return mean.squeeze(0), torch.where(flat, torch.ones_like(deviation), deviation).squeeze(0)
 
 
-def _once(training: Training) -> Iterator[Batch]:
-    """The training data once, as they are before this change."""
-    found = islice(training.batches.in_order().epoch(0), MOST_BATCHES if training.batches.examples is None else None)
+def _once(training: Training, examples: int | None) -> Iterator[Batch]:
+    """The training data once, as they are before this change; in some order where only a part is wanted."""
+    if examples is not None:
+        size = training.batches.batch_size or 1
+        found = islice(training.batches.epoch(0), -(-examples // size))
+    else:
+        most = MOST_BATCHES if training.batches.examples is None else None
+        found = islice(training.batches.in_order().epoch(0), most)
     return found if training.change is None else map(training.change, found)
 
 

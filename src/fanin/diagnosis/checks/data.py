@@ -45,7 +45,7 @@ def input_scale(e: Evidence) -> Iterator[Finding]:
     off = max(second / 30, 1 / (30 * second), spread / 30, abs(x.mean) / (10 * x.std))
     if off < 1 or not (e.lags or e.hopeless):
         return
-    better = e.experiment("inputs standardised", standardized(e.sample))
+    better = e.experiment("inputs standardised", standardized)
     gain = e.quality(better) - e.learnt
     if gain < CLEAR:
         return

@@ -12,6 +12,7 @@ from fanin.diagnosis.experiments import adam, initialized
 from fanin.diagnosis.graph import Graph, Op, activation_inputs
 from fanin.diagnosis.start import WeightedLayer
 from fanin.finding import Finding, Remedy
+from fanin.proof.remedies import unfreeze
 
 _GLOROT = "Glorot and Bengio (2010); Saxe, McClelland and Ganguli (2014)"
 _HE = "He, Zhang, Ren and Sun (2015)"
@@ -113,8 +114,8 @@ def init_scale(e: Evidence) -> Iterator[Finding]:
     if not asked:
         return
     better = max(
-        e.quality(e.experiment("initialised anew", initialized("kaiming_normal"))),
-        e.quality(e.experiment("initialised anew, Adam", lambda t: adam(initialized("kaiming_normal")(t)))),
+        e.quality(e.experiment("initialised anew", initialized)),
+        e.quality(e.experiment("initialised anew, Adam", lambda t: adam(initialized(t)))),
     )
     gain = better - e.learnt
     if gain < CLEAR:
@@ -278,11 +279,9 @@ def frozen_parameters(e: Evidence) -> Iterator[Finding]:
 
 
 def _unfrozen(e: Evidence) -> float | None:
-    from fanin.diagnosis.experiments import unfrozen
-
     better = max(
-        e.quality(e.experiment("all parameters free", unfrozen)),
-        e.quality(e.experiment("all parameters free, Adam", lambda t: adam(unfrozen(t)))),
+        e.quality(e.experiment("all parameters free", unfreeze)),
+        e.quality(e.experiment("all parameters free, Adam", lambda t: adam(unfreeze(t)))),
     )
     return better if better - e.learnt > CLEAR else None
 
