@@ -115,6 +115,7 @@ def test_public_names_are_pinned():
         "Arm",
         "Dataset",
         "Diagnosis",
+        "DiagnosisWarning",
         "Explanation",
         "FaninError",
         "Finding",
@@ -125,6 +126,7 @@ def test_public_names_are_pinned():
         "Store",
         "Study",
         "Trial",
+        "Watch",
         "__version__",
         "calibrate_",
         "diagnose",
@@ -135,10 +137,13 @@ def test_public_names_are_pinned():
         "initializer",
         "load",
         "load_weights",
+        "lr_find",
+        "overfit_one_batch",
         "pretrain_",
         "propagate",
         "prove",
         "run",
+        "watch",
     ]
     for name in fanin.__all__:
         assert getattr(fanin, name) is not None

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
     from fanin.bundle import find
     from fanin.datasets import Dataset, load
-    from fanin.diagnosis import Diagnosis, diagnose
+    from fanin.diagnosis import (
+        Diagnosis,
+        DiagnosisWarning,
+        Watch,
+        diagnose,
+        lr_find,
+        overfit_one_batch,
+        watch,
+    )
     from fanin.driver import Run, run
     from fanin.engine.export import load_weights
     from fanin.errors import FaninError
@@ -36,6 +44,7 @@ __all__ = [
     "Arm",
     "Dataset",
     "Diagnosis",
+    "DiagnosisWarning",
     "Explanation",
     "FaninError",
     "Finding",
@@ -46,6 +55,7 @@ __all__ = [
     "Store",
     "Study",
     "Trial",
+    "Watch",
     "__version__",
     "calibrate_",
     "diagnose",
@@ -56,16 +66,20 @@ __all__ = [
     "initializer",
     "load",
     "load_weights",
+    "lr_find",
+    "overfit_one_batch",
     "pretrain_",
     "propagate",
     "prove",
     "run",
+    "watch",
 ]
 
 _HOMES = {
     "Arm": "study",
     "Dataset": "datasets",
     "Diagnosis": "diagnosis",
+    "DiagnosisWarning": "diagnosis",
     "Explanation": "proof.explanation",
     "FaninError": "errors",
     "Finding": "finding",
@@ -76,6 +90,7 @@ _HOMES = {
     "Store": "store",
     "Study": "study",
     "Trial": "recipe",
+    "Watch": "diagnosis",
     "calibrate_": "initializers.calibrate",
     "diagnose": "diagnosis",
     "explain": "proof.explain",
@@ -85,10 +100,13 @@ _HOMES = {
     "initializer": "initializers.module",
     "load": "datasets",
     "load_weights": "engine.export",
+    "lr_find": "diagnosis",
+    "overfit_one_batch": "diagnosis",
     "pretrain_": "pretraining",
     "propagate": "signal",
     "prove": "proof.prove",
     "run": "driver",
+    "watch": "diagnosis",
 }
 
 

@@ -9,12 +9,15 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from fanin.cli.diagnose import diagnose, lr_find
 from fanin.cli.doctor import doctor
+from fanin.cli.explain import explain
 from fanin.cli.init import show
 from fanin.cli.listing import list_names
 from fanin.cli.predict import predict
 from fanin.cli.pretrain import pretrain
 from fanin.cli.propagate import propagate
+from fanin.cli.prove import prove
 from fanin.cli.results import report, results
 from fanin.cli.run import run
 from fanin.cli.sample import sample
@@ -52,6 +55,30 @@ _command(
     "propagate",
     "fanin propagate --hidden 256x30 --activation tanh,relu --init xavier_uniform,kaiming_normal",
     "fanin propagate --activation gelu --init critical --bias-init '{name = \"normal\", std = 0.4}' --out page.html",
+)
+_command(
+    diagnose,
+    "diagnose",
+    "fanin diagnose models:make --data digits",
+    "fanin diagnose models:make --data mnist --optimizer sgd --lr 0.1 --html page.html --fail-on-finding",
+)
+_command(
+    lr_find,
+    "lr-find",
+    "fanin lr-find models:make --data digits",
+    "fanin lr-find models:make --data mnist --optimizer sgd --seeds 8",
+)
+_command(
+    prove,
+    "prove",
+    "fanin prove models:make lr=0.001 --data digits",
+    "fanin prove models:make init=kaiming_normal normalization --data mnist --seeds 12",
+)
+_command(
+    explain,
+    "explain",
+    'fanin explain lab9/quirks "softmax, functional" "softmax, class"',
+    "fanin explain runs/mine ARM_A two.toml::ARM_B",
 )
 _command(
     pretrain,

@@ -10,13 +10,14 @@ from torch import nn
 
 from fanin.diagnosis.checks import CHECKS
 from fanin.diagnosis.checks.wiring import distance
-from fanin.diagnosis.diagnosis import Diagnosis
+from fanin.diagnosis.diagnosis import Diagnosis, Given
 from fanin.diagnosis.evidence import Evidence
 from fanin.diagnosis.ranking import ranked
 from fanin.diagnosis.sample import sample_of
 from fanin.diagnosis.start import first_pass
 from fanin.errors import FaninError
 from fanin.training import Batches, Training, copy_of, untouched
+from fanin.training.losses import refused
 
 _KEPT = 2**28  # bytes of batches that are kept for the experiments, which then all see the same
 
@@ -50,7 +51,9 @@ def diagnose(
         raise FaninError(f"steps: expected 0 or more; got {steps}")
     with untouched(model, parameters=steps > 0):
         training = Training.of(model, data, loss=loss, optimizer=optimizer)
-        return _diagnose(model, training, eval_data, steps=steps, seed=seed, epochs=epochs)
+        found = _diagnose(model, training, eval_data, steps=steps, seed=seed, epochs=epochs)
+    given = Given(model, data, loss, optimizer, eval_data)
+    return replace(found, given=given)
 
 
 def _diagnose(
@@ -60,14 +63,11 @@ def _diagnose(
     first = (batches[0] if batches else next(iter(training.stream(seed)))).to(_device(model))
     start = first_pass(copy_of(model) if steps else model, first, training.loss)
     if start.error is not None and start.stage == "forward":
-        raise FaninError(
-            f"model: forward raised {type(start.error).__name__} on the first batch, of inputs "
-            f"{tuple(first.first.shape)} {first.first.dtype} on {first.first.device}: {start.error}"
-        ) from start.error
+        raise refused(first, start.error) from start.error
     evaluation = None if eval_data is None else sample_of(Batches.of(eval_data).epoch(seed))
     runs = start.error is None and start.graph is not None and start.graph.loss is not None
     names = {op.name for op in start.graph.between()} if start.graph else set()
-    sample = replace(sample_of(training.batches.epoch(seed)), scale_free=distance(names) is None)
+    sample = replace(sample_of(training.batches.epoch(seed)), scale_free=distance(names) is None, paired=start.paired)
     evidence = Evidence(
         model,
         training,

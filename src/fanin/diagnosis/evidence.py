@@ -175,13 +175,10 @@ class Evidence:
         """Struggles, or hopeless: something is wrong with it."""
         return self.struggles or self.hopeless
 
-    @cached_property
+    @property
     def paired(self) -> bool:
         """Whether one tensor of outputs stands against one tensor of targets: what wiring is judged by."""
-        outputs = self.start.outputs
-        parts = list(outputs.values()) if isinstance(outputs, dict) else outputs
-        several = isinstance(parts, list | tuple) and sum(isinstance(t, torch.Tensor) for t in parts) > 1
-        return not several and isinstance(targets_of(self.start.batch), torch.Tensor)
+        return self.sample.paired
 
     @cached_property
     def outputs(self) -> int:
@@ -203,10 +200,10 @@ class Evidence:
     @cached_property
     def _calls(self) -> list[tuple[str, nn.Module]]:
         """Modules without children in the order in which they ran on the first batch, by their paths."""
-        seen: list[tuple[str, nn.Module]] = []
+        names: list[str] = []
         copy = self.training.new(self.seed)
         handles = [
-            part.register_forward_hook(lambda part, _, __, name=name: seen.append((name, part)))
+            part.register_forward_hook(lambda _, __, ___, name=name: names.append(name))
             for name, part in copy.named_modules()
         ]
         try:
@@ -217,7 +214,8 @@ class Evidence:
         finally:
             for handle in handles:
                 handle.remove()
-        return seen
+        own = dict(self.model.named_modules())  # not the copy's, whose weights would live on
+        return [(name, own[name]) for name in names]
 
     @cached_property
     def called(self) -> frozenset[str]:

@@ -128,6 +128,8 @@ def mean_loss(model: nn.Module, training: Training, batch: Batch) -> float:
 
 def score_of(model: nn.Module, training: Training, sample: Sample) -> float | None:
     """See RunResult.score."""
+    if not sample.paired:
+        return None
     batch = training.change(sample.batch) if training.change else sample.batch
     with evaluating(model), torch.no_grad():
         here = batch.to(_device(model))
@@ -151,7 +153,8 @@ def score(outputs: Tensor, targets: Targets, *, scale_free: bool = False) -> flo
         axes = {axis for axis in (1, z.dim() - 1) if z.argmax(axis).shape == y.shape}
         found = [_balanced(z.argmax(axis).flatten(), y.flatten()) for axis in axes]
     elif z.numel() == y.numel() and targets.distinct <= 2:  # one logit, or one probability
-        found = [_balanced((z.flatten() > cut).long(), y.flatten()) for cut in (0.0, 0.5)]
+        high = (y == y.max()).long().flatten()
+        found = [_balanced((z.flatten() > cut).long(), high) for cut in (0.0, 0.5)]
     else:
         return None
     return max((f for f in found if f is not None), default=None)

@@ -39,7 +39,7 @@ class Inputs:
 class Targets:
     """Numbers of the targets over a sample.
 
-    kind: "classes" (indices), "binary" (0 and 1, any shape), "real", or "other" (no tensor, or none at all).
+    kind: "classes" (indices), "binary" (two numbers such as 0 and 1), "real", or "other" (no tensor, or none at all).
     counts: of classes, by value. baseline: variance of real ones around their mean by column.
     """
 
@@ -64,6 +64,7 @@ class Sample:
     inputs: Inputs
     targets: Targets
     scale_free: bool = False  # whether outputs speak of real targets in another unit: logits, logarithms of rates
+    paired: bool = True  # whether one tensor of outputs stands against one of targets, so that a score can be taken
 
     @property
     def size(self) -> int:
@@ -156,7 +157,7 @@ def _kind(y: Tensor, distinct: Tensor, *, whole: bool) -> str:
         return "binary" if y.is_floating_point() or y.dtype == torch.bool else "classes"
     if not y.is_floating_point():
         return "classes"
-    return "real"
+    return "binary" if whole and len(distinct) == 2 and y.numel() > 8 else "real"  # such as -1 and 1
 
 
 def _number(t: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fanin.diagnosis.graph import Graph, Op, graph_of
 from fanin.errors import FaninError
 from fanin.training import Batch
-from fanin.training.losses import Loss, call, main_output, value_of
+from fanin.training.losses import Loss, call, main_output, targets_of, value_of
 
 _FLAT = 0.05  # a unit is saturated where the derivative is under this share of its largest value
 
@@ -73,6 +73,13 @@ class Start:
     broken: tuple[str, ...] = ()  # parameters whose gradient is not finite
     error: Exception | None = None
     stage: str = ""
+
+    @property
+    def paired(self) -> bool:
+        """Whether there is one tensor of outputs, and one of targets."""
+        parts = list(self.outputs.values()) if isinstance(self.outputs, Mapping) else self.outputs
+        several = isinstance(parts, list | tuple) and sum(isinstance(t, Tensor) for t in parts) > 1
+        return not several and isinstance(targets_of(self.batch), Tensor)
 
 
 def first_pass(model: nn.Module, batch: Batch, loss: Loss) -> Start:

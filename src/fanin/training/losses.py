@@ -20,6 +20,15 @@ def call(model: nn.Module, batch: Batch) -> Any:
     return model(*batch.inputs, **batch.named)
 
 
+def refused(batch: Batch, error: Exception) -> FaninError:
+    """What is said where a forward raises on a batch."""
+    first = batch.first
+    return FaninError(
+        f"model: forward raised {type(error).__name__} on a batch of inputs {tuple(first.shape)}, {first.dtype} on "
+        f"{first.device}: {error}"
+    )
+
+
 def main_output(outputs: Any) -> Tensor:
     """The tensor among the outputs that targets are compared to: it alone, `.logits`, or the first of real numbers.
 

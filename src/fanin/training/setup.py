@@ -12,7 +12,7 @@ from torch import nn
 from fanin.errors import FaninError
 from fanin.training.batches import Batch, Batches
 from fanin.training.copying import copy_of
-from fanin.training.losses import Loss, call, choose_loss, name_of, targets_of
+from fanin.training.losses import Loss, call, choose_loss, name_of, refused, targets_of
 from fanin.training.optimizers import OptimizerSpec
 from fanin.training.randomness import RandomState, seed_all
 
@@ -92,5 +92,9 @@ def _default_loss(model: nn.Module, batch: Batch) -> tuple[Loss, str]:
     batch = batch.to(device)
     model.eval()
     with torch.no_grad():
-        chosen = choose_loss(call(model, batch), targets_of(batch))
+        try:
+            outputs = call(model, batch)
+        except Exception as error:  # a user's forward may raise anything
+            raise refused(batch, error) from error
+    chosen = choose_loss(outputs, targets_of(batch))
     return chosen.loss, chosen.words

@@ -134,8 +134,7 @@ def optimizer(e: Evidence) -> Iterator[Finding]:
         return
     if e.start.error is not None or e.start.graph is None:
         return
-    model = e.training.new(e.seed)
-    built = spec.build(model)
+    model, built = e.model, spec.build(e.model)  # building one changes nothing
     owned = {id(p) for p in held(built)}
     missing = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in owned]
     missing = [n for n in missing if n not in e.start.without_gradient]
@@ -191,7 +190,7 @@ def _other_optimizer(e: Evidence) -> Iterator[Finding]:
 
 
 def _decays(e: Evidence) -> bool:
-    built = e.training.optimizer.build(e.training.new(e.seed))
+    built = e.training.optimizer.build(e.model)
     return any(float(group.get("weight_decay", 0)) > 0 for group in built.param_groups)
 
 
