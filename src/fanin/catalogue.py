@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fanin.errors import RecipeError, nearest
 
@@ -286,6 +286,24 @@ PRECISIONS: dict[str, Entry] = {
     "bf16": Entry("products of bfloat16 operands (7 bits); not the last layer's, nor a first one's over sparse data"),
 }
 
+_FINAL = {"final": (Annotated[float, Ge(0), Le(1)], 0.0)}
+_WARMUP = {"warmup": (Annotated[int, Ge(0)], 0)}
+
+# fanin.engine.schedules: a factor on the optimiser's lr for each epoch e = 1 .. E; with `warmup` = w > 0 it is e / (w + 1)
+# in the first w of them, and the formula sees the others as if they were all
+SCHEDULES: dict[str, Entry] = {
+    "constant": Entry("1; after `warmup` epochs in which it rises linearly", _WARMUP),
+    "step": Entry(
+        "gamma^floor((e - 1) / every), as StepLR",
+        {"every": (Count, 5), "gamma": (Annotated[float, Gt(0), Le(1)], 0.1)} | _WARMUP,
+    ),
+    "exponential": Entry("gamma^(e - 1), as ExponentialLR", {"gamma": (Annotated[float, Gt(0), Le(1)], 0.9)} | _WARMUP),
+    "linear": Entry("from 1 towards `final`: 1 - (1 - final) (e - 1) / E, as LinearLR", _FINAL | _WARMUP),
+    "cosine": Entry(
+        "final + (1 - final) (1 + cos(pi (e - 1) / E)) / 2 (Loshchilov and Hutter, 2017)", _FINAL | _WARMUP
+    ),
+}
+
 TABLES: dict[str, dict[str, Entry]] = {
     "activation": ACTIVATIONS,
     "init": INITIALIZERS,
@@ -293,6 +311,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     "calibration": CALIBRATIONS,
     "pretraining": PRETRAININGS,
     "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
     "normalization": NORMALIZATIONS,
     "loss": LOSSES,
     "precision": PRECISIONS,

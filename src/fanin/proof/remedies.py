@@ -174,7 +174,8 @@ def remedy(text: str) -> Remedy:
 
 
 def _main_option(kind: str, text: str) -> str:
-    names = list(inspect.signature(APPLY[kind]).parameters)[1:]
+    found = list(inspect.signature(APPLY[kind]).parameters.values())[1:]
+    names = [parameter.name for parameter in found if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     if not names:
         raise FaninError(f"remedy {text}: {kind} takes no value; write {kind}")
     return names[0]
