@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,6 +18,8 @@ from fanin.diagnosis.ranking import ranked
 from fanin.diagnosis.sample import sample_of
 from fanin.diagnosis.start import first_pass
 from fanin.errors import FaninError
+from fanin.finding import Finding
+from fanin.proof.remedies import apply
 from fanin.training import Batches, Training, copy_of, untouched
 from fanin.training.losses import refused
 
@@ -82,7 +86,16 @@ def _diagnose(
     findings = [finding for checks in CHECKS.values() for check in checks for finding in check(evidence)]
     if not findings and start.error is not None:
         raise FaninError(f"loss: {type(start.error).__name__}: {start.error}") from start.error
-    return Diagnosis.of(evidence, ranked(findings))
+    found = ranked(findings)
+    _try_remedies(evidence, found)
+    return Diagnosis.of(evidence, found)
+
+
+def _try_remedies(evidence: Evidence, findings: Sequence[Finding]) -> None:
+    """An experiment for the remedies of facts, which were found without one; what cannot be applied tells nothing."""
+    for finding in findings[:3] if evidence.steps else ():
+        if finding.fix is not None and finding.fix.kind in ("output-activation", "loss", "train-mode"):
+            evidence.experiment(f"remedy: {finding.fix.code.removeprefix('# ')}", partial(apply, finding.fix))
 
 
 def _kept(training: Training, steps: int, seed: int) -> list[Any] | None:

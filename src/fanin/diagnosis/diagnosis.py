@@ -50,7 +50,7 @@ class Diagnosis:
         from fanin.diagnosis.evidence import percent
 
         e = evidence
-        made = {name: e.quality(result) for name, result in e.experiments.items()}
+        made = {name: e.quality(r) for name, r in e.experiments.items() if r.error is None}
         facts = {
             "loss": e.training.loss_words,
             "optimiser": e.training.optimizer.words,
