@@ -44,6 +44,14 @@ def test_the_python_of_pretraining_runs(tmp_path, run_strictly):
     assert "4: left alone, the last layer" in run_strictly("-c", "\n".join(blocks), folder=tmp_path)
 
 
+def test_the_python_of_diagnosis_runs(tmp_path, run_strictly):
+    text = (ROOT / "docs" / "diagnosis.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    code, shown = ("\n".join(block for kind, block in blocks if kind == wanted) for wanted in ("python", ""))
+    out = run_strictly("-c", code, folder=tmp_path)
+    assert out.split() == shown.split()
+
+
 def test_the_readmes_study_is_valid():
     from fanin.study import Study
 
