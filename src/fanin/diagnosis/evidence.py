@@ -7,7 +7,8 @@ same training, from the same weights on the same batches, with that one thing ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,9 +22,8 @@ from fanin.diagnosis.runs import RunResult, constant_loss, run
 from fanin.diagnosis.sample import Sample, targets_in
 from fanin.diagnosis.start import Start, Units, first_pass
 from fanin.errors import FaninError
-from fanin.training import Batch, Training
+from fanin.training import Batch, Training, untouched
 from fanin.training.losses import call, main_output, targets_of
-from fanin.training.randomness import RandomState
 
 GOOD = 0.8  # a score from which nobody would ask why it does not train
 SHARE = 0.6  # of what is attainable, that a training which is well set reaches at least
@@ -200,22 +200,25 @@ class Evidence:
     @cached_property
     def _calls(self) -> list[tuple[str, nn.Module]]:
         """Modules without children in the order in which they ran on the first batch, by their paths."""
-        names: list[str] = []
-        copy = self.training.new(self.seed)
-        handles = [
-            part.register_forward_hook(lambda _, __, ___, name=name: names.append(name))
-            for name, part in copy.named_modules()
-        ]
-        try:
-            with torch.no_grad():
-                call(copy, self.start.batch)
-        except Exception:  # it has been told of by the first pass
-            return []
-        finally:
-            for handle in handles:
-                handle.remove()
-        own = dict(self.model.named_modules())  # not the copy's, whose weights would live on
-        return [(name, own[name]) for name in names]
+        seen: list[tuple[str, nn.Module]] = []
+        with self._looking(training=None) as model:
+            for name, part in model.named_modules():  # untouched puts the hooks back
+                part.register_forward_hook(lambda part, _, __, name=name: seen.append((name, part)))
+            call(model, self.start.batch)
+        return seen
+
+    @contextmanager
+    def _looking(self, *, training: bool | None) -> Iterator[nn.Module]:
+        """The user's own network for a pass without gradients, in a mode, left as it was; what it raises is swallowed.
+
+        No copy of its weights is made; an error here has been told of by the first pass, or means that it wants batches
+        of one size.
+        """
+        with untouched(self.model, parameters=False), torch.no_grad(), suppress(Exception):
+            if training is not None:
+                self.model.train(training)
+            torch.manual_seed(0)
+            yield self.model
 
     @cached_property
     def called(self) -> frozenset[str]:
@@ -231,13 +234,9 @@ class Evidence:
     @cached_property
     def drops_in_evaluation(self) -> bool:
         """Whether a function of dropout is called with training=True while every module is in evaluation mode."""
-        copy = self.training.new(self.seed).eval()
         watch = _Dropout()
-        try:
-            with torch.no_grad(), watch:
-                call(copy, self.start.batch)
-        except Exception:  # it has been told of by the first pass
-            return False
+        with self._looking(training=False) as model, watch:
+            call(model, self.start.batch)
         return watch.active
 
     @cached_property
@@ -245,18 +244,16 @@ class Evidence:
         """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch."""
         batch = self.start.batch
         half = batch.size // 2
-        copy = self.training.new(self.seed).eval()
         parts = [t for t in (*batch.inputs, *batch.named.values()) if isinstance(t, torch.Tensor)]
         if half < 1 or any(not t.dim() or len(t) != batch.size for t in parts):
             return False
-        try:
-            with torch.no_grad(), RandomState.now().going_on():
-                torch.manual_seed(0)
-                whole = main_output(call(copy, batch))
-                torch.manual_seed(0)
-                alone = main_output(call(copy, _from(batch, half)))
-        except Exception:  # it wants batches of one size
+        found = []
+        for one in (batch, _from(batch, half)):
+            with self._looking(training=False) as model:
+                found.append(main_output(call(model, one)))
+        if len(found) < 2:
             return False
+        whole, alone = found
         if len(whole) != batch.size or len(alone) != batch.size - half or whole.shape[1:] != alone.shape[1:]:
             return False
         size = float(whole.double().abs().max())

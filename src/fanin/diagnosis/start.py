@@ -125,7 +125,7 @@ def _layers(model: nn.Module, graph: Graph) -> list[WeightedLayer]:
                 fan_in=rows.shape[1],
                 taps=math.prod(weight.shape[2:]) if weight.dim() > 2 else 0,
                 input=_second_moment(seen) if isinstance(seen, Tensor) else None,
-                weight=float(weight.double().norm()) if weight.numel() < 1e6 else float(weight.norm()),
+                weight=_norm(weight),
                 equal=len(rows) > 1 and _rows_equal(rows),
             )
         )
@@ -133,15 +133,20 @@ def _layers(model: nn.Module, graph: Graph) -> list[WeightedLayer]:
 
 
 def _rows_equal(rows: Tensor) -> bool:
-    return bool(((rows - rows[:1]).abs().amax() <= 1e-6 * rows.abs().amax()).item())
+    first, second = rows[0], rows[1]
+    close = 1e-6 * first.abs().amax()
+    if bool(((first - second).abs() > close).any()):  # as nearly always: the others need not be looked at
+        return False
+    return bool(((rows - first).abs().amax() <= close).item())
+
+
+def _norm(t: Tensor) -> float:
+    """|t| in float64, in which squares of vanished and exploded float32 numbers are in range."""
+    return float(torch.linalg.vector_norm(t.detach(), dtype=torch.promote_types(t.dtype, torch.float64)))
 
 
 def _second_moment(t: Tensor) -> float:
-    t = t.detach()
-    scale = float(t.abs().max()) if t.numel() else 0.0
-    if not t.numel() or not math.isfinite(scale) or scale == 0:
-        return 0.0 if t.numel() and scale == 0 else math.nan
-    return float((t / scale).square().mean()) * scale**2  # squares of a vanished or exploded signal stay in range
+    return _norm(t) ** 2 / t.numel() if t.numel() else math.nan
 
 
 def _units(graph: Graph) -> list[Units]:
@@ -205,12 +210,13 @@ def _backward(model: nn.Module, value: Tensor, start: Start) -> None:
             handle.remove()
     gradients = dict(zip(parameters, found, strict=True))
     start.without_gradient = tuple(name for name, g in gradients.items() if g is None)
-    start.zero_gradient = tuple(name for name, g in gradients.items() if g is not None and not bool(g.any()))
-    start.broken = tuple(n for n, g in gradients.items() if g is not None and not bool(torch.isfinite(g).all()))
+    norms = {name: _norm(g.to_dense() if g.is_sparse else g) for name, g in gradients.items() if g is not None}
+    start.zero_gradient = tuple(name for name, norm in norms.items() if norm == 0)
+    start.broken = tuple(name for name, norm in norms.items() if not math.isfinite(norm))
     for row in rows.values():
         g = gradients.get(row.parameter)
         if g is not None and not g.is_sparse:
-            row.weight_gradient = math.sqrt(max(_second_moment(g) * g.numel(), 0.0))
+            row.weight_gradient = norms[row.parameter]
             row.equal_gradients = row.equal and _rows_equal(g.flatten(1))
 
 
