@@ -247,3 +247,32 @@ def test_lazy_and_meta_modules():
     with untouched(lazy, meta):
         meta.eval()
     assert meta.training
+
+
+class Teacher(nn.Module):
+    """A student, and a teacher that every forward moves towards it."""
+
+    def __init__(self, wide: int) -> None:
+        super().__init__()
+        self.student = nn.Linear(3, 2)
+        self.teacher = nn.Linear(3, wide).requires_grad_(False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.teacher.weight.mul_(0.5)
+        return self.student(x)
+
+
+def test_an_averaged_teacher_comes_back_without_copies_of_the_rest():
+    model = Teacher(2)
+    before = model.teacher.weight.clone()
+    with untouched(model, parameters=False):
+        model(torch.ones(1, 3))
+        assert not torch.equal(model.teacher.weight, before)
+    assert torch.equal(model.teacher.weight, before)
+
+
+def test_what_cannot_be_put_back_is_told():
+    model = Teacher(50)
+    with pytest.warns(RuntimeWarning, match="Linear.weight was changed in place"), untouched(model, parameters=False):
+        model(torch.ones(1, 3))

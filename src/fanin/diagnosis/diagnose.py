@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fanin.diagnosis.checks import CHECKS
 from fanin.diagnosis.checks.wiring import distance
 from fanin.diagnosis.diagnosis import Diagnosis, Given
 from fanin.diagnosis.evidence import Evidence
 from fanin.diagnosis.ranking import ranked
-from fanin.diagnosis.sample import sample_of
+from fanin.diagnosis.sample import Sample, sample_of
 from fanin.diagnosis.start import first_pass
-from fanin.errors import FaninError
+from fanin.errors import DataError, FaninError
 from fanin.finding import Finding
 from fanin.proof.remedies import apply
-from fanin.training import Batches, Training, copy_of, untouched
-from fanin.training.losses import refused
+from fanin.training import Batch, Batches, OptimizerSpec, Training, copy_of, untouched
+from fanin.training.losses import call, refused
+from fanin.training.randomness import seed_all
 
 _KEPT = 2**28  # bytes of batches that are kept for the experiments, which then all see the same
 
@@ -49,29 +54,73 @@ def diagnose(
     network in as many steps, and a cause where changing that one thing changes this. FaninError for what cannot be
     diagnosed: data without batches, a forward that raises.
     """
-    if not isinstance(model, nn.Module):
-        raise FaninError(f"model: expected an nn.Module; got {type(model).__name__}")
-    if steps < 0:
-        raise FaninError(f"steps: expected 0 or more; got {steps}")
+    _check(model, loss, {"steps": (steps, 0), "seed": (seed, 0)} | ({} if epochs is None else {"epochs": (epochs, 1)}))
     with untouched(model, parameters=steps > 0):
-        training = Training.of(model, data, loss=loss, optimizer=optimizer)
-        found = _diagnose(model, training, eval_data, steps=steps, seed=seed, epochs=epochs)
+        trained = _materialized(model, _first_batch(model, data, seed), seed)
+        training = Training.of(trained, data, loss=loss, optimizer=optimizer)
+        _try_optimizer(training.optimizer, trained)
+        found = _diagnose(trained, training, eval_data, steps=steps, seed=seed, epochs=epochs)
     given = Given(model, data, loss, optimizer, eval_data)
     return replace(found, given=given)
+
+
+def _check(model: Any, loss: Any, numbers: Mapping[str, tuple[Any, int]]) -> None:
+    """FaninError for arguments that are of another kind; numbers: (given, least)."""
+    if not isinstance(model, nn.Module):
+        raise FaninError(f"model: expected an nn.Module; got {type(model).__name__}")
+    if next(model.parameters(), None) is None:
+        raise FaninError(f"model: expected a module with parameters to train; {type(model).__name__} has none")
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise FaninError("model: expected parameters with values; some are on the meta device: model.to_empty(...)")
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        given = f"the class {loss.__name__}: make an instance" if isinstance(loss, type) else repr(loss)
+        raise FaninError(f"loss: expected what is called loss(outputs, targets), such as nn.MSELoss(); got {given}")
+    for name, (number, least) in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+            raise FaninError(f"{name}: expected a whole number of {least} or more; got {number!r}")
+
+
+def _try_optimizer(spec: OptimizerSpec, model: nn.Module) -> None:
+    """FaninError for what building it raises, which changes nothing; parameters of another network are a finding."""
+    if spec.foreign:
+        return
+    try:
+        spec.build(model)
+    except FaninError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise FaninError(f"optimizer: {spec.words} raised {type(error).__name__}: {error}") from error
+
+
+def _materialized(model: nn.Module, batch: Batch, seed: int) -> nn.Module:
+    """The network; of one with lazy modules a copy that has seen a batch, and so has weights, the same in all runs."""
+    if not any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+        return model
+    found = copy_of(model)
+    seed_all(seed)
+    try:
+        with torch.no_grad():
+            call(found, batch.to(_device(found)))
+    except Exception as error:  # a user's forward may raise anything
+        raise refused(batch, error) from error
+    return found
 
 
 def _diagnose(
     model: nn.Module, training: Training, eval_data: Any, *, steps: int, seed: int, epochs: int | None
 ) -> Diagnosis:
-    batches = _kept(training, steps, seed)
-    first = (batches[0] if batches else next(iter(training.stream(seed)))).to(_device(model))
+    with _reading("data"):
+        batches = _kept(training, steps, seed)
+        first = (batches[0] if batches else next(iter(training.stream(seed)))).to(_device(model))
+        sample = sample_of(training.batches.epoch(seed))
     start = first_pass(copy_of(model) if steps else model, first, training.loss)
     if start.error is not None and start.stage == "forward":
-        raise refused(first, start.error) from start.error
-    evaluation = None if eval_data is None else sample_of(Batches.of(eval_data).epoch(seed))
+        told = isinstance(start.error, FaninError)
+        raise start.error if told else refused(first, start.error) from start.error
+    evaluation = None if eval_data is None else _evaluation(eval_data, seed)
     runs = start.error is None and start.graph is not None and start.graph.loss is not None
     names = {op.name for op in start.graph.between()} if start.graph else set()
-    sample = replace(sample_of(training.batches.epoch(seed)), scale_free=distance(names) is None, paired=start.paired)
+    sample = replace(sample, scale_free=distance(names) is None, paired=start.paired)
     evidence = Evidence(
         model,
         training,
@@ -84,8 +133,8 @@ def _diagnose(
         batches=batches,
     )
     findings = [finding for checks in CHECKS.values() for check in checks for finding in check(evidence)]
-    if not findings and start.error is not None:
-        raise FaninError(f"loss: {type(start.error).__name__}: {start.error}") from start.error
+    if not findings:
+        _raised(evidence)
     found = ranked(findings)
     _try_remedies(evidence, found)
     return Diagnosis.of(evidence, found)
@@ -96,6 +145,51 @@ def _try_remedies(evidence: Evidence, findings: Sequence[Finding]) -> None:
     for finding in findings[:3] if evidence.steps else ():
         if finding.fix is not None and finding.fix.kind in ("output-activation", "loss", "train-mode"):
             evidence.experiment(f"remedy: {finding.fix.code.removeprefix('# ')}", partial(apply, finding.fix))
+
+
+def _raised(evidence: Evidence) -> None:
+    """FaninError for what the loss, the optimiser or a later batch raised, of which no finding tells."""
+    start = evidence.start
+    error = start.error or (evidence.run.error if evidence.steps else None)
+    if isinstance(error, FaninError):
+        raise error
+    if error is not None:
+        raise FaninError(f"{start.stage or 'training'} raised {type(error).__name__}: {error}") from error
+
+
+def _evaluation(data: Any, seed: int) -> Sample:
+    try:
+        with _reading("data"):
+            return sample_of(Batches.of(data).epoch(seed))
+    except DataError as error:
+        raise DataError(f"eval_{error}") from error  # as is said of `data`
+
+
+def _first_batch(model: nn.Module, data: Any, seed: int) -> Batch:
+    """A batch that can be computed with; DataError where the first cannot."""
+    embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in model.modules())
+    batches = Batches.of(data, float_inputs=not embeds)
+    with _reading("data"):
+        batch = next(batches.endless(seed))
+    tensors = [t for t in (*batch.inputs, *batch.named.values(), batch.targets) if isinstance(t, Tensor)]
+    if any(t.is_meta for t in tensors):
+        raise DataError("data: expected tensors with values; some are on the meta device, which holds none")
+    if not batch.first.numel():
+        raise DataError(f"data: expected an example or more in a batch; got inputs of shape {tuple(batch.first.shape)}")
+    return batch
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """DataError for what a user's data set, loader or collate function raises."""
+    try:
+        yield
+    except FaninError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{what}: expected batches of tensors; going through it raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _kept(training: Training, steps: int, seed: int) -> list[Any] | None:

@@ -108,7 +108,7 @@ class Diagnosis:
 
     def save(self, path: Path | str) -> Path:
         """Write the page, one HTML file that needs nothing else; the path."""
-        from fanin.report.diagnosis import write_diagnosis
+        from fanin.report.diagnosis.page import write_diagnosis
 
         return write_diagnosis(self.to_dict(), Path(path))
 

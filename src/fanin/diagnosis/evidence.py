@@ -18,12 +18,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fanin.diagnosis.experiments import adam, rate, references, standardized_targets
-from fanin.diagnosis.runs import RunResult, constant_loss, run
+from fanin.diagnosis.runs import RunResult, constant_loss, mean_loss, run
 from fanin.diagnosis.sample import Sample, targets_in
 from fanin.diagnosis.start import Start, Units, first_pass
 from fanin.errors import FaninError
 from fanin.training import Batch, Training, untouched
-from fanin.training.losses import call, main_output, targets_of
+from fanin.training.losses import call, main_output, targets_of, value_of
+from fanin.training.randomness import seed_all
 
 GOOD = 0.8  # a score from which nobody would ask why it does not train
 SHARE = 0.6  # of what is attainable, that a training which is well set reaches at least
@@ -60,7 +61,7 @@ class Evidence:
     ) -> RunResult:
         """The training with one thing changed, once for each name; evaluated: on evaluation data too, as it goes."""
         if name not in self._runs:
-            evaluation = self.evaluation.batch if evaluated and self.evaluation else None
+            evaluation = self._evaluation if evaluated else None
             self._runs[name] = self._changed(change, steps or self.steps, mode, evaluation)
         return self._runs[name]
 
@@ -83,28 +84,72 @@ class Evidence:
     @cached_property
     def run(self) -> RunResult:
         """The user's own training for `steps` steps, in the mode in which the network was given."""
-        evaluation = self.evaluation.batch if self.evaluation else None
         return run(
-            self.training, self.steps, self.seed, self.sample, evaluation=evaluation, keep=True, batches=self.batches
+            self.training,
+            self.steps,
+            self.seed,
+            self.sample,
+            evaluation=self._evaluation,
+            keep=True,
+            batches=self.batches,
         )
+
+    @property
+    def _evaluation(self) -> Batch | None:
+        """Evaluation data that the network and the loss accept."""
+        return self.evaluation.batch if self.evaluation is not None and self.evaluation_error is None else None
+
+    @cached_property
+    def evaluation_error(self) -> Exception | None:
+        """What the network or the loss raises on some evaluation data, of which as many are tried as a batch has."""
+        if self.evaluation is None or self.start.error is not None:
+            return None
+        batch = _part(self.evaluation.batch, 0, self.start.batch.size).to(self.device)
+        with untouched(self.model, parameters=False), torch.no_grad():
+            self.model.eval()
+            try:
+                value_of(self.training.loss, call(self.model, batch), batch)
+            except Exception as error:  # a user's code may raise anything
+                return error
+        return None
 
     @cached_property
     def baseline(self) -> float | None:
         """The least loss of outputs that do not depend on the inputs."""
         if self.start.output is None:
             return None
-        return constant_loss(self.training, self.start.output.detach().cpu(), self.sample)
+        return constant_loss(self.training, self.start.outputs, self.sample)
 
     def quality(self, result: RunResult) -> float:
         """0: as a constant; 1: the whole task. By the score where there is one, else by the loss below the baseline."""
         if result.failed:
             return 0.0
-        if result.score is not None:
+        if result.score is not None and self.scored:
             return result.score
-        base = self.baseline if self.baseline is not None else result.first
-        if base is None or not math.isfinite(result.final):
-            return 0.0
-        return min(1.0, max(0.0, (base - result.final) / abs(base))) if base else 0.0
+        return self._below_baseline(result.first, result.final)
+
+    def _below_baseline(self, first: float, now: float) -> float:
+        """(b - now) / |b| within [0, 1]; b: a constant's loss, the first where that is as good as can be."""
+        base = self.baseline
+        base = first if base is None or abs(base) < 1e-3 * abs(first) else base
+        return min(1.0, max(0.0, (base - now) / abs(base))) if base and math.isfinite(now) else 0.0
+
+    @cached_property
+    def scored(self) -> bool:
+        """Whether the score measures what the loss asks for.
+
+        It does not where outputs score next to nothing though, on the same examples in the same mode, their loss is
+        less than half of what any constant has: outputs then speak of the targets in a way that only the loss knows
+        (thresholds of ordinal classes, logarithms, alignments).
+        """
+        run = self.run
+        if run.score is None or run.score >= CLEAR or run.failed or run.model is None:
+            return True
+        try:
+            now = mean_loss(run.model, self.training, self.sample.batch)
+        except Exception:  # it wants batches of one size
+            return True
+        return self._below_baseline(run.first, now) < 0.5
 
     @cached_property
     def learnt(self) -> float:
@@ -208,7 +253,7 @@ class Evidence:
         return seen
 
     @contextmanager
-    def _looking(self, *, training: bool | None) -> Iterator[nn.Module]:
+    def _looking(self, *, training: bool | None, seed: int = 0) -> Iterator[nn.Module]:
         """The user's own network for a pass without gradients, in a mode, left as it was; what it raises is swallowed.
 
         No copy of its weights is made; an error here has been told of by the first pass, or means that it wants batches
@@ -217,7 +262,7 @@ class Evidence:
         with untouched(self.model, parameters=False), torch.no_grad(), suppress(Exception):
             if training is not None:
                 self.model.train(training)
-            torch.manual_seed(0)
+            seed_all(seed)
             yield self.model
 
     @cached_property
@@ -241,28 +286,31 @@ class Evidence:
 
     @cached_property
     def mixes_examples(self) -> bool:
-        """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch."""
+        """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch.
+
+        It is not known where outputs are random in that mode too, as those of a variational autoencoder.
+        """
         batch = self.start.batch
         half = batch.size // 2
         parts = [t for t in (*batch.inputs, *batch.named.values()) if isinstance(t, torch.Tensor)]
-        if half < 1 or any(not t.dim() or len(t) != batch.size for t in parts):
+        if half < 1 or any(not t.dim() or len(t) != batch.size or t.is_sparse for t in parts):
             return False
         found = []
-        for one in (batch, _from(batch, half)):
-            with self._looking(training=False) as model:
+        for one, seed in ((batch, 0), (batch, 1), (_part(batch, half, batch.size), 0)):
+            with self._looking(training=False, seed=seed) as model:
                 found.append(main_output(call(model, one)))
-        if len(found) < 2:
+        if len(found) < 3 or not found[0].dim() or not torch.equal(found[0], found[1]):
             return False
-        whole, alone = found
+        whole, _, alone = found
         if len(whole) != batch.size or len(alone) != batch.size - half or whole.shape[1:] != alone.shape[1:]:
             return False
-        size = float(whole.double().abs().max())
-        return bool((whole[half:] - alone).double().abs().max() > 1e-3 * max(size, 1e-12))
+        size = float(whole.abs().max())
+        return bool((whole[half:] - alone).abs().max() > 1e-3 * max(size, 1e-12))
 
     @cached_property
     def one_batch(self) -> float | None:
         """How well Adam, at 1e-3 or 1e-2, learns the first batch alone by heart; None without a score."""
-        if not self.steps:
+        if not self.steps or not self.scored:
             return None
         only = Sample(
             self.start.batch, self.sample.inputs, targets_in(targets_of(self.start.batch), self.start.batch.first)
@@ -289,13 +337,14 @@ class Evidence:
         return first_pass(self.run.model, self.start.batch, self.training.loss).units
 
 
-def _from(batch: Batch, start: int) -> Batch:
-    """Its examples from one on."""
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    """Some of its examples: of every tensor that has one for each."""
 
     def cut(value: Any) -> Any:
-        return value[start:] if isinstance(value, torch.Tensor) else value
+        each = isinstance(value, torch.Tensor) and value.dim() and len(value) == batch.size and not value.is_sparse
+        return value[start:stop] if each else value
 
-    return Batch(tuple(map(cut, batch.inputs)), batch.targets, {k: cut(v) for k, v in batch.named.items()})
+    return Batch(tuple(map(cut, batch.inputs)), cut(batch.targets), {k: cut(v) for k, v in batch.named.items()})
 
 
 _DROPOUTS = (

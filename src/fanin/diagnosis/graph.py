@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 # An output of these is a linear (or affine) function of the one activation that comes in.
@@ -84,8 +83,6 @@ _WEIGHTED = frozenset(
         "Baddbmm",
         "Linear",
         "Matmul",
-        "Mv",
-        "Addmv",
         "Convolution",
         "MkldnnConvolution",
         "ConvolutionOverrideable",
@@ -94,7 +91,8 @@ _WEIGHTED = frozenset(
 )
 _RECURRENT = frozenset(["MkldnnRnnLayer", "CudnnRnn", "MiopenRnn", "ThnnFusedLstmCell", "ThnnFusedGruCell"])
 _LOOKUP = frozenset(["Embedding", "EmbeddingBag"])
-_TWO_SIDED = frozenset(["Mul", "Div"])  # linear where one side is a constant
+# Linear where one side is a constant. A matrix times a vector is none of a batch, but part of a norm of the matrix.
+_TWO_SIDED = frozenset(["Mul", "Div", "Mv", "Addmv", "Dot"])
 
 
 @dataclass(eq=False)
@@ -155,6 +153,11 @@ class Graph:
                 reached.add(op)
                 stack += op.parents
         return [op for op in self.ops if op in reached]
+
+    @property
+    def differentiated(self) -> bool:
+        """Whether a derivative by inputs is among the operations, as in the residual of a differential equation."""
+        return any(op.name.endswith("Backward") for op in self.ops)  # the derivative of an operation, derived again
 
     def between(self) -> list[Op]:
         """Operations between the outputs and the loss: those of the loss itself, the last one first."""
@@ -229,7 +232,7 @@ def _is_leaf(node: Any) -> bool:
 def _classify(op: Op) -> None:
     """Set an operation's kind and its parameters, those that reach it through views and the like."""
     sides = [_parameters_behind(parent) for parent in op.parents]
-    matrices = tuple(name for side in sides if side for name, wide in side if wide)
+    matrices = tuple(dict.fromkeys(name for side in sides if side for name, wide in side if wide))
     if op.name in _RECURRENT:
         op.kind, op.parameters = "recurrent", matrices
     elif op.name in _LOOKUP:
@@ -288,8 +291,3 @@ VIEWS = frozenset(
         "T",
     ]
 )
-
-
-def is_finite(t: Tensor) -> bool:
-    """Whether all of a tensor's numbers are finite."""
-    return bool(torch.isfinite(t).all())

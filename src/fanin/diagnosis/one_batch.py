@@ -15,7 +15,7 @@ from fanin.diagnosis.runs import RunResult, constant_loss, run
 from fanin.diagnosis.sample import Sample, sample_of
 from fanin.errors import FaninError
 from fanin.training import Training, copy_of, untouched
-from fanin.training.losses import call, main_output
+from fanin.training.losses import call
 from fanin.training.randomness import seed_all
 
 BY_HEART = 0.95  # of the task on the batch
@@ -154,8 +154,7 @@ def _baseline(training: Training, sample: Sample, seed: int) -> float | None:
     model = training.new(seed)
     device = next((p.device for p in model.parameters()), "cpu")
     try:
-        outputs = main_output(call(copy_of(model), sample.batch.to(device)))
-        return constant_loss(training, outputs.detach().cpu(), sample)
+        return constant_loss(training, call(copy_of(model), sample.batch.to(device)), sample)
     except Exception:  # the runs tell what the network or the loss raises
         return None
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from fanin.diagnosis.sample import Sample, Targets
+from fanin.diagnosis.start import like
 from fanin.errors import FaninError
 from fanin.training import Batch, Training, train
-from fanin.training.losses import call, main_output, targets_of, value_of
+from fanin.training.losses import call, main_output, value_of
 from fanin.training.optimizers import learning_rate
 
 
@@ -142,16 +144,18 @@ def score_of(model: nn.Module, training: Training, sample: Sample) -> float | No
 
 def score(outputs: Tensor, targets: Targets, *, scale_free: bool = False) -> float | None:
     """How much of the targets these outputs tell, whatever loss they were trained by; None where that is not known."""
-    y, z = targets.tensor, outputs.double()
+    y = targets.tensor
     if y is None or not outputs.is_floating_point():
         return None
-    if not bool(torch.isfinite(z).all()):
+    z = outputs.double()
+    # minus infinity is the logarithm of an impossible class
+    if bool(z.isnan().any()) or (targets.kind == "real" and bool(z.isinf().any())):
         return 0.0
     if targets.kind == "real":
         return (_correlated if scale_free else _explained)(z, y.double())
     if z.dim() > y.dim() and len(z) == len(y) and z.shape[1] > 1:
         axes = {axis for axis in (1, z.dim() - 1) if z.argmax(axis).shape == y.shape}
-        found = [_balanced(z.argmax(axis).flatten(), y.flatten()) for axis in axes]
+        found = [_balanced(z.argmax(axis)[known], y[known]) for axis in axes if (known := _known(y, z, axis)).any()]
     elif z.numel() == y.numel() and targets.distinct <= 2:  # one logit, or one probability
         high = (y == y.max()).long().flatten()
         found = [_balanced((z.flatten() > cut).long(), high) for cut in (0.0, 0.5)]
@@ -180,7 +184,13 @@ def _correlated(z: Tensor, y: Tensor) -> float | None:
     return float(told) / whole if whole > 0 else None
 
 
+def _known(y: Tensor, z: Tensor, axis: int) -> Tensor:
+    """Where targets are classes of these outputs, and not a mark of what the loss ignores, such as -100."""
+    return (y >= 0) & (y < z.shape[axis])
+
+
 def _balanced(guess: Tensor, y: Tensor) -> float | None:
+    """(mean over classes of the share that is right - 1 / C) / (1 - 1 / C), 0 if that is negative; None for C = 1."""
     classes = y.unique()
     if len(classes) < 2:
         return None
@@ -207,32 +217,52 @@ def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def constant_loss(training: Training, outputs: Tensor, sample: Sample, *, steps: int = 60) -> float | None:
-    """The least loss of outputs that are the same for every example: what a network reaches that has learnt nothing.
+def constant_loss(training: Training, outputs: Any, sample: Sample, *, steps: int = 60) -> float | None:
+    """min over c of loss(c for every example, targets): what a network reaches that has learnt nothing.
 
-    Found by LBFGS over the one output row; None where the loss cannot be asked (it wants more than one tensor).
+    outputs: of the network, for their structure and shape. Found by LBFGS over the one row c, begun at the first row
+    of the outputs and at 0; a row that is a distribution, or the logarithm of one, stays one. None where there is no
+    such number: the outputs are several tensors, or the loss cannot be asked.
     """
-    batch = sample.batch
-    y = targets_of(batch)
-    row = outputs.detach()[:1].double().mean(0, keepdim=True) if outputs.dim() > 1 else outputs.detach()[:1].double()
-    best = math.inf
-    for begin in (row, torch.zeros_like(row)):
-        point = begin.clone().to(outputs.dtype).requires_grad_()
-        optimizer = torch.optim.LBFGS([point], max_iter=steps, line_search_fn="strong_wolfe")
+    z = main_output(outputs).detach()
+    batch = sample.batch.to(z.device)
+    if like(outputs, z) is None or not z.dim() or not len(z) or not z.is_floating_point():
+        return None
+    z = z.float() if z.dtype.itemsize < 4 else z  # LBFGS's differences vanish in half precision
+    allowed = _distribution(z)
 
-        def closure(point: Tensor = point, optimizer: Any = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            shape = (batch.size, *outputs.shape[1:])
-            value = training.loss(point.expand(shape), y)
-            value.backward()
-            return value
+    def loss_of(point: Tensor) -> Tensor:
+        same = allowed(point).expand(batch.size, *z.shape[1:])
+        return value_of(training.loss, like(outputs, same), batch)
 
-        try:
-            optimizer.step(closure)
-            with torch.no_grad():
-                value = float(training.loss(point.expand(batch.size, *outputs.shape[1:]), y))
-        except Exception:  # the loss wants what the network gives, such as a tuple: there is no such number
-            return None
-        if math.isfinite(value):
-            best = min(best, value)
-    return best if math.isfinite(best) else None
+    try:
+        found = [_least(loss_of, begin, steps) for begin in (z[:1].clone(), torch.zeros_like(z[:1]))]
+    except Exception:  # the loss wants more than the one tensor
+        return None
+    return min((value for value in found if math.isfinite(value)), default=None)
+
+
+def _least(loss_of: Callable[[Tensor], Tensor], begin: Tensor, steps: int) -> float:
+    """What LBFGS reaches from there."""
+    point = begin.nan_to_num(0.0, 0.0, 0.0).requires_grad_()
+    optimizer = torch.optim.LBFGS([point], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss_of(point)
+        value.backward()
+        return value
+
+    optimizer.step(cast(Any, closure))
+    with torch.no_grad():
+        return float(loss_of(point))
+
+
+def _distribution(z: Tensor) -> Callable[[Tensor], Tensor]:
+    """What keeps a row among those that a network ending in a softmax, or its logarithm, can give; else nothing."""
+    for axis in {1, z.dim() - 1} - {0} if z.dim() > 1 else ():
+        if bool(((z.double().exp().sum(axis) - 1).abs() < 1e-3).all()):
+            return partial(torch.log_softmax, dim=axis)
+        if z.shape[axis] > 1 and bool((z >= 0).all()) and bool(((z.double().sum(axis) - 1).abs() < 1e-3).all()):
+            return partial(torch.softmax, dim=axis)
+    return lambda row: row

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fanin.errors import DataError
 from fanin.training import Batch
 from fanin.training.losses import targets_of
 
@@ -18,9 +19,10 @@ MOST = 1024  # examples that are looked at
 
 @dataclass(frozen=True)
 class Inputs:
-    """Numbers of the first input over a sample (N, ...); of tokens (integers) only their count.
+    """Numbers of the first input over a sample (N, ...); tokens: integers, whose sizes mean nothing.
 
-    features: standard deviations by feature, for rows; None else. constant: whether all examples are equal.
+    broken: share of numbers that are not finite, left out of the others. feature_stds: standard deviations by feature,
+    for rows; None else. constant: whether all examples are equal.
     """
 
     tensor: Tensor
@@ -29,8 +31,7 @@ class Inputs:
     std: float
     low: float
     high: float
-    broken: float  # share of numbers that are not finite
-    feature_means: Tensor | None
+    broken: float
     feature_stds: Tensor | None
     constant: bool
 
@@ -40,7 +41,8 @@ class Targets:
     """Numbers of the targets over a sample.
 
     kind: "classes" (indices), "binary" (two numbers such as 0 and 1), "real", or "other" (no tensor, or none at all).
-    counts: of classes, by value. baseline: variance of real ones around their mean by column.
+    whole: integers, of any dtype. broken: share of numbers that are not finite, left out of the others. like_inputs:
+    whether they are the inputs, as an autoencoder's.
     """
 
     kind: str
@@ -50,9 +52,8 @@ class Targets:
     mean: float
     std: float
     distinct: int
-    whole: bool  # integers, of any dtype
+    whole: bool
     broken: float
-    counts: Tensor | None = None
     like_inputs: bool = False
 
 
@@ -73,12 +74,14 @@ class Sample:
 
 
 def sample_of(batches: Iterable[Batch], most: int = MOST) -> Sample:
-    """The first batches of an epoch until there are `most` examples."""
+    """The first batches of an epoch until there are `most` examples; DataError where there are none."""
     parts: list[Batch] = []
     for batch in batches:
         parts.append(batch)
         if sum(p.size for p in parts) >= most:
             break
+    if not parts or not parts[0].first.numel():
+        raise DataError("data: expected at least one example; got none (an empty data set, or drop_last)")
     whole = parts[0] if len(parts) == 1 else _joined(parts)
     return Sample(whole, inputs_of(whole.first), targets_in(targets_of(whole), whole.first))
 
@@ -105,6 +108,7 @@ def _cat(values: list[Any]) -> Any:
 def inputs_of(x: Tensor) -> Inputs:
     """Statistics of inputs, in float64."""
     x = x.detach().cpu()
+    x = x if x.layout == torch.strided else x.to_dense()
     tokens = not x.is_floating_point() and not x.is_complex()
     y = x.double() if not x.is_complex() else x.abs().double()
     finite = torch.isfinite(y)
@@ -114,12 +118,8 @@ def inputs_of(x: Tensor) -> Inputs:
     return Inputs(
         tensor=x,
         tokens=tokens,
-        mean=_number(good.mean()),
-        std=_number(good.std(correction=0)),
-        low=_number(good.min()) if len(good) else math.nan,
-        high=_number(good.max()) if len(good) else math.nan,
+        **_moments(good),
         broken=1 - float(finite.double().mean()),
-        feature_means=None if by_feature is None else by_feature.mean(0),
         feature_stds=None if by_feature is None else by_feature.std(0, correction=0),
         constant=len(rows) > 1 and bool((rows == rows[0]).all()),
     )
@@ -140,14 +140,10 @@ def targets_in(y: Any, inputs: Tensor) -> Targets:
     return Targets(
         kind=kind,
         tensor=y,
-        low=_number(good.min()) if len(good) else math.nan,
-        high=_number(good.max()) if len(good) else math.nan,
-        mean=_number(good.mean()),
-        std=_number(good.std(correction=0)),
+        **_moments(good),
         distinct=len(distinct),
         whole=whole,
         broken=1 - float(finite.double().mean()),
-        counts=good.long().unique(return_counts=True)[1] if kind in ("classes", "binary") else None,
         like_inputs=same,
     )
 
@@ -160,5 +156,13 @@ def _kind(y: Tensor, distinct: Tensor, *, whole: bool) -> str:
     return "binary" if whole and len(distinct) == 2 and y.numel() > 8 else "real"  # such as -1 and 1
 
 
-def _number(t: Tensor) -> float:
-    return float(t) if t.numel() == 1 else math.nan
+def _moments(numbers: Tensor) -> dict[str, float]:
+    """Mean, standard deviation, least and largest; NaN of no numbers."""
+    if not len(numbers):
+        return dict.fromkeys(("mean", "std", "low", "high"), math.nan)
+    return {
+        "mean": float(numbers.mean()),
+        "std": float(numbers.std(correction=0)),
+        "low": float(numbers.min()),
+        "high": float(numbers.max()),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ _FLAT = 0.05  # a unit is saturated where the derivative is under this share of 
 
 @dataclass
 class WeightedLayer:
-    """One product with weights. Second moments are over all entries; gradients are those of the loss.
+    """One product with weights; gradients are those of the loss.
 
-    input: E[x^2] of what comes in; gradient: E[g^2] at the layer's output, times the batch size squared, so that it is
-    that of one example's loss; weight_gradient, weight: Euclidean norms. equal: whether all units have equal weights,
-    equal_gradients: and equal gradients, so that they stay equal.
+    gradient: E[g^2] over all entries of the layer's output, times the batch size squared, so that it is that of one
+    example's loss where the loss is a mean; weight_gradient, weight: Euclidean norms. kernel: of a convolution, its
+    size by axis; empty of other layers. equal: whether all units have equal weights, equal_gradients: and equal
+    gradients, so that they stay equal.
     """
 
     layer: str
@@ -32,8 +34,7 @@ class WeightedLayer:
     parameter: str
     units: int
     fan_in: int
-    taps: int = 0  # of a convolution's kernel
-    input: float | None = None
+    kernel: tuple[int, ...] = ()
     gradient: float | None = None
     weight: float = 0.0
     weight_gradient: float | None = None
@@ -58,7 +59,13 @@ class Units:
 
 @dataclass
 class Start:
-    """The network on its first batch. error: what it raised, and `stage` where ("forward", "loss", "backward")."""
+    """The network on its first batch. error: what it raised, and `stage` where ("forward", "loss", "backward").
+
+    told: whether the loss has a gradient by the outputs that is not 0 throughout. without_gradient, broken: parameters
+    that the loss has no gradient by, and one that is not finite. bce_range: least and largest of the targets that came
+    to a binary cross-entropy; nll_mass: sums over the classes of the exponentials that came to a negative
+    log-likelihood, (their mean, the largest distance from 1): what a loss of the user's own makes of its arguments.
+    """
 
     batch: Batch
     outputs: Any = None
@@ -67,19 +74,39 @@ class Start:
     graph: Graph | None = None
     layers: list[WeightedLayer] = field(default_factory=list)
     units: list[Units] = field(default_factory=list)
-    told: bool = True  # whether the loss has a gradient by the outputs that is not 0 throughout
+    told: bool = True
     without_gradient: tuple[str, ...] = ()
-    zero_gradient: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()  # parameters whose gradient is not finite
+    broken: tuple[str, ...] = ()
+    bce_range: tuple[float, float] | None = None
+    nll_mass: tuple[float, float] | None = None
     error: Exception | None = None
     stage: str = ""
 
     @property
     def paired(self) -> bool:
-        """Whether there is one tensor of outputs, and one of targets."""
-        parts = list(self.outputs.values()) if isinstance(self.outputs, Mapping) else self.outputs
-        several = isinstance(parts, list | tuple) and sum(isinstance(t, Tensor) for t in parts) > 1
-        return not several and isinstance(targets_of(self.batch), Tensor)
+        """Whether there is one tensor of outputs, with an axis of examples, and one of targets."""
+        alone = self.output is not None and self.output.dim() > 0 and like(self.outputs, self.output) is not None
+        return alone and isinstance(targets_of(self.batch), Tensor)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all gradients of this batch are finite."""
+        return self.error is None and math.isfinite(self.loss) and not self.broken
+
+
+def like(outputs: Any, z: Tensor) -> Any:
+    """Outputs of the same structure with `z` for their one tensor; None where there are several, or what is unknown."""
+    if isinstance(outputs, Tensor):
+        return z
+    parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
+    if not isinstance(parts, list | tuple) or sum(isinstance(t, Tensor) for t in parts) != 1:
+        return None
+    if isinstance(outputs, Mapping):
+        found = copy.copy(outputs)
+        found.update({k: z for k, v in outputs.items() if isinstance(v, Tensor)})  # type: ignore[attr-defined]
+        return found
+    changed = [z if isinstance(part, Tensor) else part for part in parts]
+    return type(outputs)(*changed) if hasattr(outputs, "_fields") else type(outputs)(changed)
 
 
 def first_pass(model: nn.Module, batch: Batch, loss: Loss) -> Start:
@@ -92,8 +119,11 @@ def first_pass(model: nn.Module, batch: Batch, loss: Loss) -> Start:
             start.output = main_output(start.outputs)
             start.stage = "loss"
             value = value_of(loss, start.outputs, batch)
+            if value.is_complex():
+                raise FaninError("loss: expected a real number from loss(outputs, targets); got a complex one")
             start.loss = float(value.detach())
             start.graph = graph_of(model, start.output, value)
+            start.bce_range, start.nll_mass = _likelihood(start.graph)
             start.units = _units(start.graph)
             start.layers = _layers(model, start.graph)
             start.stage = "backward"
@@ -101,8 +131,6 @@ def first_pass(model: nn.Module, batch: Batch, loss: Loss) -> Start:
                 start.told = _told(value, start.output)
                 _backward(model, value, start)
         start.stage = ""
-    except FaninError as error:
-        start.error = error
     except Exception as error:  # a user's forward or loss may raise anything, and that is a finding
         start.error = error
     return start
@@ -114,8 +142,7 @@ def _layers(model: nn.Module, graph: Graph) -> list[WeightedLayer]:
     for op in graph.weighted:
         name = op.parameters[0]
         weight = by_name[name].detach()
-        rows = weight.flatten(1)
-        seen = op.saved("mat1") if op.name in ("Addmm", "Mm") else op.saved("input")
+        rows = _by_unit(op, weight)
         found.append(
             WeightedLayer(
                 layer=op.layer,
@@ -123,13 +150,33 @@ def _layers(model: nn.Module, graph: Graph) -> list[WeightedLayer]:
                 parameter=name,
                 units=len(rows),
                 fan_in=rows.shape[1],
-                taps=math.prod(weight.shape[2:]) if weight.dim() > 2 else 0,
-                input=_second_moment(seen) if isinstance(seen, Tensor) else None,
+                kernel=tuple(weight.shape[2:]),
                 weight=_norm(weight),
                 equal=len(rows) > 1 and _rows_equal(rows),
             )
         )
     return found
+
+
+def _by_unit(op: Op, weight: Tensor) -> Tensor:
+    """Weights, or their gradient, with a row for each unit: those of x @ W and transposed convolutions are columns."""
+    factor = op.node.next_functions[-1][0]  # of a matrix product the right one
+    right = op.name in ("Mm", "Addmm") and factor is not None and hasattr(factor, "variable")
+    if weight.dim() > 1 and (right or op.saved("transposed")):
+        weight = weight.transpose(0, 1)
+    return weight.flatten(1)
+
+
+def _likelihood(graph: Graph) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """See Start.bce_range and Start.nll_mass."""
+    limits = mass = None
+    for op in graph.between():
+        if op.name.startswith("BinaryCrossEntropy") and isinstance(y := op.saved("target"), Tensor) and y.numel():
+            limits = float(y.min()), float(y.max())
+        if op.name.startswith("NllLoss") and isinstance(z := op.saved("self"), Tensor) and z.numel():
+            sums = z.detach().double().exp().sum(1 if z.dim() > 1 else 0)
+            mass = float(sums.mean()), float((sums - 1).abs().max())
+    return limits, mass
 
 
 def _rows_equal(rows: Tensor) -> bool:
@@ -211,13 +258,12 @@ def _backward(model: nn.Module, value: Tensor, start: Start) -> None:
     gradients = dict(zip(parameters, found, strict=True))
     start.without_gradient = tuple(name for name, g in gradients.items() if g is None)
     norms = {name: _norm(g.to_dense() if g.is_sparse else g) for name, g in gradients.items() if g is not None}
-    start.zero_gradient = tuple(name for name, norm in norms.items() if norm == 0)
     start.broken = tuple(name for name, norm in norms.items() if not math.isfinite(norm))
     for row in rows.values():
         g = gradients.get(row.parameter)
         if g is not None and not g.is_sparse:
             row.weight_gradient = norms[row.parameter]
-            row.equal_gradients = row.equal and _rows_equal(g.flatten(1))
+            row.equal_gradients = row.equal and _rows_equal(_by_unit(row.op, g))
 
 
 def _told(value: Tensor, output: Tensor) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,11 +66,15 @@ def untouched(*modules: nn.Module, parameters: bool = True) -> Iterator[None]:
     """Afterwards, also after an error, the modules and global random states are as they were, bit for bit.
 
     That is: parameters and buffers (identity and values), gradients, requires_grad, modes, hooks. parameters: False
-    keeps no copy of their values, for passes that do not train; those that a forward itself changes (an embedding's
-    max_norm) are copied all the same.
+    keeps no copy of their values, for passes that do not train; of those that a forward itself may change (an
+    embedding's with max_norm; those without gradients, as an averaged teacher's, unless they are most of the network)
+    it does all the same. What is changed and cannot be put back is told by a RuntimeWarning.
     """
     random_state = RandomState.now()
-    before = [_Part(part, values=parameters or _renorms(part)) for module in modules for part in module.modules()]
+    still = not parameters and _few_without_gradient(modules)
+    before = [
+        _Part(part, values=parameters or _renorms(part), still=still) for module in modules for part in module.modules()
+    ]
     try:
         yield
     finally:
@@ -82,12 +87,25 @@ def _renorms(module: nn.Module) -> bool:
     return getattr(module, "max_norm", None) is not None
 
 
-class _Part:
-    """What one module (without its children) is at one moment."""
+def _few_without_gradient(modules: Sequence[nn.Module]) -> bool:
+    """Whether parameters without gradients are at most half of all."""
+    sizes = [(p.requires_grad, p.numel()) for m in modules for p in m.parameters() if not _unmade(p)]
+    return 2 * sum(n for moving, n in sizes if not moving) <= sum(n for _, n in sizes)
 
-    def __init__(self, module: nn.Module, *, values: bool) -> None:
+
+class _Part:
+    """What one module (without its children) is at one moment.
+
+    values: keep those of its parameters; still: at least of those that have no gradients.
+    """
+
+    def __init__(self, module: nn.Module, *, values: bool, still: bool = False) -> None:
         self._module, self._training = module, module.training
-        self._parameters = [(n, p, _values(p) if values else None) for n, p in module._parameters.items()]
+        self._parameters = [
+            (n, p, _values(p) if values or (still and p is not None and not p.requires_grad) else None)
+            for n, p in module._parameters.items()
+        ]
+        self._versions = [(n, p, p._version) for n, p, kept in self._parameters if p is not None and kept is None]
         own = [p for _, p, _ in self._parameters if p is not None]
         self._gradients = [(p, p.requires_grad, p.grad, _values(p.grad)) for p in own]
         self._buffers = [(name, b, _values(b)) for name, b in module._buffers.items()]
@@ -106,13 +124,23 @@ class _Part:
         for hooks, held in self._hooks:
             hooks.clear()
             hooks.update(held)
+        for name, parameter, version in self._versions:
+            if not _unmade(parameter) and parameter._version != version:
+                warnings.warn(
+                    f"{type(self._module).__name__}.{name} was changed in place by the network's own forward, and "
+                    "stays so: no copy of it was kept",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
 
 def _values(tensor: Tensor | None) -> Tensor | None:
     """A copy, of what has values (a lazy parameter has none yet, nor has one on the meta device)."""
-    if tensor is None or tensor.is_meta or isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-        return None
-    return tensor.detach().clone()
+    return None if tensor is None or _unmade(tensor) else tensor.detach().clone()
+
+
+def _unmade(tensor: Tensor) -> bool:
+    return tensor.is_meta or isinstance(tensor, UninitializedParameter | UninitializedBuffer)
 
 
 def _put_all(held: dict[str, Any], known: list[tuple[str, Any, Tensor | None]]) -> None:

@@ -11,14 +11,16 @@ from torch import Tensor
 from fanin.diagnosis.evidence import CLEAR, Evidence, percent
 from fanin.diagnosis.experiments import standardized
 from fanin.finding import Finding, Remedy
+from fanin.training.losses import targets_of
 
 _LECUN = "LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3"
 
 
 def non_finite_data(e: Evidence) -> Iterator[Finding]:
-    """Any number in the sample that is NaN or infinite: every sum that it enters is too."""
-    for what, broken in (("inputs", e.sample.inputs.broken), ("targets", e.sample.targets.broken)):
-        if broken:
+    """Any number in the sample that is NaN or infinite: every sum that it enters is too, unless it is masked."""
+    x, y = e.sample.inputs, e.sample.targets
+    for what, broken, tensor in (("inputs", x.broken, x.tensor), ("targets", y.broken, y.tensor)):
+        if broken and not masked(e, tensor):
             yield Finding(
                 "non-finite",
                 None,
@@ -29,6 +31,20 @@ def non_finite_data(e: Evidence) -> Iterator[Finding]:
                 1.0,
                 "IEEE 754: NaN spreads through sums and products",
             )
+
+
+def masked(e: Evidence, part: Tensor | None) -> bool:
+    """Whether numbers of the sample that are not finite have entered a loss whose value and gradient are finite.
+
+    So they are missing values that the network or the loss leaves out. They have entered it where the first batch holds
+    some, or where a run without an accident has seen as many examples as the sample has.
+    """
+    batch = e.start.batch
+    seen = batch.first if part is e.sample.inputs.tensor else targets_of(batch)
+    entered = isinstance(seen, Tensor) and seen.dtype.is_floating_point and not bool(seen.isfinite().all())
+    if entered:
+        return e.start.finite
+    return bool(e.steps) and not e.run.failed and len(e.run.losses) * batch.size >= e.sample.size
 
 
 def input_scale(e: Evidence) -> Iterator[Finding]:
@@ -76,16 +92,17 @@ def _spread(stds: Tensor | None) -> float:
 
 def label_range(e: Evidence) -> Iterator[Finding]:
     """Targets that the loss takes for something else, or real ones far out of the network's reach."""
-    y, name = e.sample.targets, _loss_ops(e)
+    y = e.sample.targets
     if y.tensor is None or not e.paired:
         return
-    if ("BinaryCrossEntropy" in name or "BinaryCrossEntropyWithLogits" in name) and (y.low < 0 or y.high > 1):
+    low, high = _binary_range(e)
+    if low < 0 or high > 1:
         yield Finding(
             "label-range",
             None,
-            y.low if y.low < 0 else y.high,
-            0.0 if y.low < 0 else 1.0,
-            f"binary cross-entropy wants targets within [0, 1]; they are in [{y.low:g}, {y.high:g}]",
+            low if low < 0 else high,
+            0.0 if low < 0 else 1.0,
+            f"binary cross-entropy wants targets within [0, 1]; they are in [{low:g}, {high:g}]",
             "y = (y > y.mean()).float()",
             0.98,
             "-y log p - (1 - y) log(1 - p) has no minimum outside [0, 1]",
@@ -94,9 +111,18 @@ def label_range(e: Evidence) -> Iterator[Finding]:
         yield from _far_targets(e)
 
 
+def _binary_range(e: Evidence) -> tuple[float, float]:
+    """Least and largest target that binary cross-entropy gets: of the sample where the loss hands them on unchanged."""
+    seen, y, given = e.start.bce_range, e.sample.targets, targets_of(e.start.batch)
+    if seen is None:
+        return 0.0, 1.0
+    unchanged = isinstance(given, Tensor) and seen == (float(given.min()), float(given.max()))
+    return (y.low, y.high) if unchanged else seen
+
+
 def _far_targets(e: Evidence) -> Iterator[Finding]:
     y, z = e.sample.targets, e.start.output
-    if z is None or not y.std or z.numel() == 0:
+    if z is None or not y.std or z.numel() == 0 or z.is_complex():
         return
     size = math.sqrt(y.mean**2 + y.std**2)
     reach = max(float(z.detach().double().std(correction=0)), 1.0)
@@ -131,6 +157,20 @@ def eval_mismatch(e: Evidence) -> Iterator[Finding]:
     if e.evaluation is None:
         return
     a, b = e.sample.inputs, e.evaluation.inputs
+    if e.evaluation_error is not None:
+        error = f"{type(e.evaluation_error).__name__}: {e.evaluation_error}".split("\n")[0]
+        yield Finding(
+            "eval-mismatch",
+            None,
+            None,
+            None,
+            f"on evaluation inputs {tuple(b.tensor.shape[1:])} (training: {tuple(a.tensor.shape[1:])}) the network or "
+            f"the loss raises {error}",
+            "prepare evaluation data by the same transform as training data",
+            0.97,
+            "the error's own message",
+        )
+        return
     if a.tokens or b.tokens or a.broken or b.broken or not a.std:
         return
     ratio = max(b.std, 1e-300) / a.std
@@ -186,7 +226,7 @@ def no_signal(e: Evidence) -> Iterator[Finding]:
     x, y = e.sample.inputs, e.sample.targets
     if x.constant:
         yield _without("all inputs of the sample are equal", 0.97)
-    elif y.tensor is not None and y.distinct == 1 and e.sample.size > 8:
+    elif y.tensor is not None and y.distinct == 1 and e.sample.size > 8 and not _by_design(e):
         yield _without(f"all targets of the sample are {y.low:g}", 0.95)
     elif e.hopeless and not x.tokens and not x.broken and y.kind in ("classes", "binary", "real"):
         found = _told(x.tensor, y.tensor)
@@ -196,6 +236,19 @@ def no_signal(e: Evidence) -> Iterator[Finding]:
                 f"permuted ones ({found[0]:.2f} against {found[1]:.2f})",
                 0.6,
             )
+
+
+def _by_design(e: Evidence) -> bool:
+    """Whether equal targets are meant: the right side of a differential equation, or what the loss does not look at."""
+    y, outputs = targets_of(e.start.batch), e.start.outputs
+    if e.start.graph is not None and e.start.graph.differentiated:
+        return True
+    try:
+        with torch.no_grad():
+            values = [float(e.training.loss(outputs, targets)) for targets in (y, (y == 0).to(y.dtype))]
+    except Exception:  # it does look at them
+        return False
+    return values[0] == values[1]
 
 
 def _without(evidence: str, confidence: float) -> Finding:
@@ -239,7 +292,3 @@ def _neighbours_and_ridge(rows: Tensor, wanted: Tensor) -> float:
     gram = a.T @ a + 0.1 * half * torch.eye(a.shape[1], dtype=a.dtype)
     guesses.append(rows[half:] @ torch.linalg.solve(gram, a.T @ (wanted[:half] - centre)) + centre)
     return max(1 - float((wanted[half:] - g).square().sum() / whole) for g in guesses)
-
-
-def _loss_ops(e: Evidence) -> frozenset[str]:
-    return frozenset(op.name for op in e.start.graph.between()) if e.start.graph else frozenset()

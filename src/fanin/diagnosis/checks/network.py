@@ -23,7 +23,8 @@ _MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 def missing_nonlinearity(e: Evidence) -> Iterator[Finding]:
     """Two products with weights and nothing but linear operations between: together they are one product.
 
-    A narrower layer between two wider ones is a bottleneck, which a linear network has reason for, and is not named.
+    A narrower layer between two wider ones is a bottleneck, which a linear network has reason for, and is not named;
+    nor are the projections into and out of an attention, and the parts of a factorised convolution, linear by design.
     """
     graph = e.start.graph
     if graph is None:
@@ -32,7 +33,9 @@ def missing_nonlinearity(e: Evidence) -> Iterator[Finding]:
     rows = {row.op: row for row in e.start.layers}
     weighted = graph.weighted
     all_linear = len(weighted) > 1 and not any(op.kind in ("nonlinear", "recurrent") for op in graph.behind())
+    attending = _attending(graph)
     wide = [(a, b) for a, b in pairs if _wide(rows[a], rows[b]) and not _frozen(e, rows[a])]
+    wide = [(a, b) for a, b in wide if a not in attending and b not in attending]
     if all_linear and (wide or not e.sample.targets.like_inputs) and e.paired:
         yield _linear(e, pairs or [(weighted[0], weighted[-1])], "the whole network is one linear map", 0.93)
     elif wide:
@@ -64,11 +67,42 @@ def _linear_pairs(graph: Graph) -> Iterator[tuple[Op, Op]]:
             yield way[0], op
 
 
+def _attending(graph: Graph) -> set[Op]:
+    """Products with weights that make what an attention multiplies, or take what it gives."""
+    found = {op for op in graph.weighted if any(map(_attends, _through_linear(graph, op)))}
+    for op in filter(_attends, graph.ops):
+        found.update(below for below in _through_linear(graph, op) if below.kind == "weighted")
+    return found
+
+
+def _attends(op: Op) -> bool:
+    """Whether it multiplies matrices of activations."""
+    return op.kind == "nonlinear" and (op.name in ("Bmm", "Mm", "Baddbmm") or op.name.startswith("ScaledDotProduct"))
+
+
+def _through_linear(graph: Graph, op: Op) -> list[Op]:
+    """The first operations below one that are not merely linear, along all activations."""
+    found, queue, seen = [], activation_inputs(graph, op), set()
+    while queue:
+        below = queue.pop()
+        if below in seen:
+            continue
+        seen.add(below)
+        if below.kind == "linear":
+            queue += activation_inputs(graph, below)
+        else:
+            found.append(below)
+    return found
+
+
 def _wide(a: WeightedLayer, b: WeightedLayer) -> bool:
-    """Whether the width between them is no bottleneck, and neither a depthwise or pointwise part of a convolution."""
+    """Whether the width between them is no bottleneck, and they are not the parts of one factorised convolution.
+
+    Those are depthwise, or have a kernel of 1 along each axis along which the other has more.
+    """
     if "onvolution" in a.op.name and "onvolution" in b.op.name:
         groups = [int(op.saved("groups") or 1) for op in (a.op, b.op)]
-        if max(groups) > 1 or 1 in (a.taps, b.taps):
+        if max(groups) > 1 or all(1 in axis for axis in zip(a.kernel, b.kernel, strict=False)):
             return False
     return a.units >= min(a.fan_in, b.units)
 
@@ -258,7 +292,7 @@ def frozen_parameters(e: Evidence) -> Iterator[Finding]:
         return
     named = dict(e.model.named_parameters())
     off = [n for n, p in named.items() if not p.requires_grad]
-    if graph.output is None and named:
+    if not graph.used and named:
         why = (
             "all have requires_grad=False"
             if len(off) == len(named)
@@ -428,7 +462,7 @@ def capacity(e: Evidence) -> Iterator[Finding]:
             "capacity",
             layer or None,
             float(width),
-            max(2.0, e.outputs / 2),
+            _needed(e),
             f"all that the network knows of an example passes through {width} number{'s' if width > 1 else ''} behind "
             f"{layer or 'a layer'}, for {e.outputs} outputs; nothing that was tried learns more than "
             f"{percent(max(e.quality(r) for r in e.experiments.values()))} of the task",
@@ -465,4 +499,10 @@ def _narrowest(e: Evidence) -> tuple[str, int] | None:
         width = math.prod(op.shape[1:])
         if found is None or width < found[1]:
             found = layer, width
-    return found if found is not None and (found[1] <= 2 or found[1] <= e.outputs / 2) else None
+    return found if found is not None and found[1] <= _needed(e) else None
+
+
+def _needed(e: Evidence) -> float:
+    """Numbers that say too little: half as many as real outputs; log2 C units, on or off, tell C classes apart."""
+    y = e.sample.targets
+    return max(2.0, e.outputs / 2 if y.kind == "real" else math.log2(max(y.distinct, 1)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from fanin.diagnosis.checks.data import masked
 from fanin.diagnosis.evidence import CLEAR, GOOD, SHARE, Evidence, percent
 from fanin.diagnosis.experiments import adam, batches_of, rate, without_decay
 from fanin.diagnosis.runs import RunResult
@@ -95,13 +96,14 @@ def _climb(e: Evidence) -> dict[int, float]:
 
 def non_finite_run(e: Evidence) -> Iterator[Finding]:
     """A first loss or gradient that is no number; a loss that ceases to be one."""
-    if e.sample.inputs.broken or e.sample.targets.broken:
+    x, y = e.sample.inputs, e.sample.targets
+    if (x.broken and not masked(e, x.tensor)) or (y.broken and not masked(e, y.tensor)):
         return
     bad = [name for name, p in e.model.named_parameters() if not bool(p.isfinite().all())]
     where, confidence = None, 0.9
     if bad:
         words, where = f"parameter {bad[0]} holds NaN or infinity before training", bad[0]
-    elif e.start.output is not None and not bool(e.start.output.isfinite().all()):
+    elif e.start.output is not None and not e.start.finite and not bool(e.start.output.isfinite().all()):
         words = "outputs of the first batch are not finite, though inputs and parameters are"
     elif e.start.error is None and e.start.output is not None and not math.isfinite(e.start.loss):
         words = (
@@ -134,7 +136,9 @@ def optimizer(e: Evidence) -> Iterator[Finding]:
         return
     if e.start.error is not None or e.start.graph is None:
         return
-    model, built = e.model, spec.build(e.model)  # building one changes nothing
+    # a function may hold parameters of the network given, instead of taking a copy's
+    model = e.training.new(e.seed) if e.steps else e.model
+    built = spec.build(model)  # which changes nothing
     owned = {id(p) for p in held(built)}
     missing = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in owned]
     missing = [n for n in missing if n not in e.start.without_gradient]

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fanin.diagnosis.evidence import CLEAR, Evidence, percent
 from fanin.diagnosis.graph import VIEWS, Op, back_through
+from fanin.diagnosis.start import like
+from fanin.errors import FaninError
 from fanin.finding import Finding, Remedy
 from fanin.training.losses import main_output
 
@@ -22,6 +24,7 @@ _DISTANCES = {
 _LIKELIHOODS = frozenset({"BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "NllLoss", "LogSoftmax", "Log", "Exp"})
 _BINARY = frozenset({"BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"})
 _BOUNDED = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf)}
+_ROUNDING = 0.05  # of a sum of probabilities whose logarithms have the 8 bits of bfloat16
 _MODULE = {
     "Softmax": "nn.Softmax",
     "Sigmoid": "nn.Sigmoid",
@@ -60,14 +63,14 @@ def output_activation(e: Evidence) -> Iterator[Finding]:
     yield from _shared_softmax(e, last, names)
     if "LogSoftmax" in names and "NllLoss" in " ".join(names) and last.name in ("Softmax", "Sigmoid", "Tanh", "Relu"):
         yield _twice(e, last, "nn.CrossEntropyLoss", "a log-softmax of its own")
-    elif any(n.startswith("NllLoss") for n in names) and "LogSoftmax" not in names and not _log_probabilities(z):
+    elif e.start.nll_mass is not None and e.start.nll_mass[1] > _ROUNDING:
         yield Finding(
             "output-activation",
             None,
-            float(z.double().exp().sum(1).mean()),
+            e.start.nll_mass[0],
             1.0,
-            "nn.NLLLoss wants log-probabilities, whose exponentials sum to 1 over the classes; those of the outputs "
-            f"sum to {float(z.double().exp().sum(1).mean()):.3g}",
+            "nn.NLLLoss wants log-probabilities, whose exponentials sum to 1 over the classes; those that it gets "
+            f"sum to {e.start.nll_mass[0]:.3g}",
             "end with nn.LogSoftmax(dim=1), or take nn.CrossEntropyLoss on the outputs before any activation",
             0.97,
             "torch.nn.NLLLoss",
@@ -154,13 +157,6 @@ def _shared_softmax(e: Evidence, last: Op, names: list[str]) -> Iterator[Finding
         )
 
 
-def _log_probabilities(z: Tensor) -> bool:
-    if z.dim() < 2:
-        return True
-    sums = z.double().exp().sum(1)
-    return bool(((sums - 1).abs() < 1e-3).all())
-
-
 def _out_of_reach(e: Evidence, last: Op) -> Iterator[Finding]:
     """A bounded last activation, and targets beyond its bounds."""
     y = e.sample.targets
@@ -217,7 +213,7 @@ def loss(e: Evidence) -> Iterator[Finding]:
             min(0.9, 0.5 + better - e.learnt),
             Remedy("loss", "loss = nn.CrossEntropyLoss()", {"name": "cross_entropy"}),
         )
-    elif not names and e.start.graph and e.start.graph.loss is e.start.graph.output:
+    elif not names and e.start.graph and e.start.graph.output is not None:
         yield _loss("the loss is the outputs themselves: no target enters it", 0.9)
     elif (found := _right_answer(e)) is not None:
         right, wrong = found
@@ -282,7 +278,7 @@ def _right_answer(e: Evidence) -> tuple[float, float] | None:
     order = torch.arange(len(z)).roll(1)
     try:
         with torch.no_grad():
-            a, b = float(e.training.loss(right, targets)), float(e.training.loss(right[order], targets))
+            a, b = (float(e.training.loss(like(e.start.outputs, t), targets)) for t in (right, right[order]))
     except Exception:  # the loss wants more than one tensor
         return None
     return (a, b) if math.isfinite(a) and math.isfinite(b) and a > b + 1e-6 * abs(b) else None
@@ -290,7 +286,7 @@ def _right_answer(e: Evidence) -> tuple[float, float] | None:
 
 def _ideal(z: Tensor, targets: Tensor, y: Tensor | None) -> Tensor | None:
     """Outputs that say what the targets say."""
-    if targets.shape == z.shape and targets.is_floating_point():
+    if targets.shape == z.shape and targets.is_floating_point() and z.is_floating_point():
         return targets.to(z)
     if not targets.is_floating_point() and z.dim() == 2 and targets.dim() == 1 and z.shape[1] > 1:
         if int(targets.min()) < 0 or int(targets.max()) >= z.shape[1]:
@@ -354,6 +350,9 @@ def refused(e: Evidence) -> Iterator[Finding]:
     """What the loss itself refused, in its own words, with the cause behind them."""
     if e.start.error is None or e.start.stage != "loss":
         return
+    if isinstance(e.start.error, FaninError):  # it says all there is to say
+        yield _loss(str(e.start.error), 0.98)
+        return
     words = f"{type(e.start.error).__name__}: {e.start.error}".split("\n")[0]
     y, z = e.sample.targets, e.start.output
     outputs = z.shape[1] if z is not None and z.dim() > 1 else 1
@@ -407,7 +406,7 @@ def refused(e: Evidence) -> Iterator[Finding]:
             None,
             None,
             f"the loss raised {words}",
-            "a loss for such outputs and targets",
+            "a loss that is called loss(outputs, targets), and takes what the network and the data give",
             0.8,
             "its own message",
         )
