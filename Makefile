@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo lab9 test lint bench audit clean
+.PHONY: demo lab9 test slow lint bench audit clean
 
 demo: $(READY)  ## all of Lab 9 on the embedded digits, and its page
 	$(BIN)/fanin run lab9 --data digits --out runs/demo
@@ -14,8 +14,13 @@ lab9: $(READY)  ## the full job on MNIST
 	$(BIN)/fanin run lab9 --data mnist --out runs/lab9-mnist
 	@echo "Open runs/lab9-mnist/report.html"
 
-test: $(READY)
-	$(BIN)/python -m pytest
+test: $(READY)  ## all tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: $(READY)  ## on Ray and Dask clusters of this machine, whose workers and machines are killed, and other crashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,dask]'
+	$(BIN)/python -c 'import ray, distributed'  # without them pytest would skip, and look green
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,14 +1,17 @@
-"""How a study folder grows: seconds, bytes and memory of many trials in the store, and of reading them again.
+"""How a study folder grows: seconds, bytes and memory of many trials in the store, and of every report on them.
 
 python benchmarks/store_size.py --trials 1000000
+python benchmarks/store_size.py --trials 1000000 --read runs/many    # reports on a folder that is there already
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,11 +21,11 @@ from typing import Any
 
 from fanin.recipe import Trial
 from fanin.record import Epoch, LayerSignal, Record
-from fanin.report.summary import summarize
 from fanin.store import FILE, Store
 from fanin.study import Study
 
 DATA = {"name": "digits", "fingerprint": "f" * 16, "spec": "digits", "train": 1437, "test": 360, "classes": list("01")}
+COMMANDS = ("results", "report", "results --csv", "results --json")
 ENVIRONMENT = {"fanin": "0.1", "torch": "2", "cpu": "x", "isa": "AVX2", "matmul": "blas", "device": "cpu", "stack": 8}
 
 
@@ -62,7 +65,11 @@ def timed(name: str, run: Callable[[], Any], found: dict[str, float]) -> Any:
 
 
 def _memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return _megabytes(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def _megabytes(use: resource.struct_rusage) -> float:
+    return use.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def fill(store: Store, pairs: list[tuple[Trial, str]], epochs: int, layers: int) -> None:
@@ -95,11 +102,30 @@ def measure(folder: Path, trials: int, epochs: int, layers: int) -> dict[str, fl
     timed("open, and close again", lambda: Store.create(folder).close(), found)
     size = (folder / FILE).stat().st_size
     found |= {"bytes": size, "bytes per trial": size / len(pairs)}
-    with Store.open(folder) as store:
-        (stored,) = store.studies()
-        records = timed("read all records", lambda: store.records(study), found)
-        timed("summarise them for a report", lambda: summarize(stored, records), found)
-    found["memory, MB"] = _memory()
+    return found
+
+
+def report(folder: Path) -> dict[str, float]:
+    """Seconds and memory of the commands that read a folder, each in a process of its own."""
+    found: dict[str, float] = {}
+    for words in COMMANDS:
+        name, _, option = words.partition(" ")
+        command = [sys.executable, "-m", "fanin", name, str(folder), *option.split()]
+        with (folder / "said").open("wb") as said:
+            clock = time.perf_counter()
+            process = subprocess.Popen(command, stdout=said)
+            _, status, use = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            clock = time.perf_counter() - clock
+        assert process.returncode == 0, words
+        page = folder / ("report.html" if name == "report" else "said")
+        seconds, size = use.ru_utime + use.ru_stime, page.stat().st_size / 1e6
+        print(
+            f"fanin {words:<38} {seconds:9.2f} s of a core {clock:9.2f} s {_megabytes(use):7.0f} MB "
+            f"{size:9.2f} MB written",
+            flush=True,
+        )
+        found |= {f"{words}: seconds": seconds, f"{words}: memory, MB": _megabytes(use), f"{words}: written, MB": size}
     return found
 
 
@@ -109,12 +135,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where to put it; by default a temporary folder")
+    parser.add_argument("--read", type=Path, help="a study folder to report on, instead of making one")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fanin-size-", dir=options.folder) as folder:
-        found = measure(Path(folder), options.trials, options.epochs, options.layers)
-    for name in ("trials added per second of a core", "bytes per trial", "bytes", "memory, MB"):
-        print(f"{name:<44} {found[name]:14,.0f}")
+    if options.read:
+        found = report(options.read)
+    else:
+        with tempfile.TemporaryDirectory(prefix="fanin-size-", dir=options.folder) as folder:
+            found = measure(Path(folder), options.trials, options.epochs, options.layers) | report(Path(folder))
+        for name in ("trials added per second of a core", "bytes per trial", "bytes"):
+            print(f"{name:<44} {found[name]:14,.0f}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fanin.errors import StoreError
@@ -57,6 +59,28 @@ def test_round_trip(tmp_path):
         assert store.records(STUDY) == {"b": records[:2], "a": [records[2]]}
         assert store.finished(t.id("f") for t in trials) == {r.trial_id for r in records[:2]}
         assert store.environments() == [{"torch": "x", "stack": 2}]
+
+
+def test_columns_are_the_records_numbers(tmp_path):
+    with Store.create(tmp_path) as store:
+        trials, _ = fill(store)
+        late = tuple(LayerSignal(e, n, e + n / 10, math.inf, 0.1, None, 0.5) for e in (0, 1, 2) for n in (1, 2))
+        store.add(trials[3], "f", record(trials[3], signal=late))
+    with Store.open(tmp_path) as store:
+        for arm, records in store.records(STUDY).items():
+            found = store.columns(STUDY, arm)
+            assert found.heads == [dataclasses.replace(r, epochs=(), signal=()) for r in records]
+            epochs = [(r.seed, *vars(e).values()) for r in records for e in r.epochs]
+            last = {r.seed: max((s.epoch for s in r.signal), default=0) for r in records}
+            shown = [(r.seed, s) for r in records for s in r.signal if s.epoch in (0, last[r.seed])]
+            layers = [(seed, *vars(s).values()) for seed, s in shown]
+            for array, rows, width in ((found.epochs, epochs, 9), (found.layers, layers, 8)):
+                wanted = np.array(rows, dtype=float).reshape(-1, width)  # None is NaN
+                assert np.array_equal(array, wanted, equal_nan=True)
+        assert len(layers) == 4  # epochs 0 and 2 of the last trial, in two layers
+        assert np.isinf(found.layers).sum() == 4
+        empty = store.columns(STUDY, "none of that name")
+        assert (empty.heads, empty.epochs.shape, empty.layers.shape) == ([], (0, 9), (0, 8))
 
 
 def test_values_that_are_not_finite_survive(tmp_path):
@@ -240,6 +264,7 @@ def test_a_folder_of_the_first_version_is_read_and_upgraded(tmp_path):
     db.close()
     with Store.open(tmp_path) as store:
         assert store.records(study)["default"][0].trainable_depth is None
+        assert store.columns(study, "default").heads[0].trainable_depth is None
     with Store.create(tmp_path) as store:
         store.add(trial, "f", Record(trial.id("f"), 0, "done", trainable_depth=3.5))
     with Store.open(tmp_path) as store:

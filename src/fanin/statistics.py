@@ -118,8 +118,11 @@ def fewest_pairs(confidence: float = CONFIDENCE) -> int:
 
 def sign_test(wins: int, losses: int) -> float:
     """p = min(1, 2 P(X >= max(wins, losses))), X ~ Binomial(wins + losses, 1/2); ties are left out."""
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(max(wins, losses), n + 1))
+    n, most = wins + losses, max(wins, losses)
+    term = tail = math.comb(n, most)
+    for k in range(most, n):  # exact, each binomial coefficient from the one before
+        term = term * (n - k) // (k + 1)
+        tail += term
     return min(1.0, 2 * tail / 2**n)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fanin.record import Divergence, Epoch, LayerSignal, Record
 from fanin.report.results import StudySummary
 from fanin.report.summary import summarize
+from fanin.report.trials import Trials
 from fanin.store import Store
 from fanin.study import Study
 
@@ -97,7 +99,18 @@ def store(folder: Path, study: Study, records: dict[str, list[Record]], data: di
                 opened.add(trial, data["fingerprint"], fixed)
     with Store.open(folder) as opened:
         stored = next(s for s in opened.studies() if s.study.name == study.name)
-        return summarize(stored, opened.records(stored.study))
+        return summarize(stored, opened)
+
+
+def trials_of(folder: Path, records: list[Record]) -> Trials:
+    """Records of one arm, stored and read back as columns."""
+    study = Study.from_dict({"name": "one", "seeds": max(1, len(records))})
+    with Store.create(folder) as opened:
+        opened.put_study(study, DATA)
+        for trial, made in zip(study.trials(study.arms[0]), records, strict=False):
+            fixed = replace(made, trial_id=trial.id(DATA["fingerprint"]), seed=trial.seed)
+            opened.add(trial, DATA["fingerprint"], fixed)
+        return Trials.of(opened.columns(study, "default"))
 
 
 def _study(**content: Any) -> Study:

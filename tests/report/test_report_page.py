@@ -150,7 +150,7 @@ def test_other_data_is_said_once_and_nothing_published_stands_beside_it(tmp_path
     made_up.reproduced(tmp_path)
     with Store.open(tmp_path) as store:
         stored = store.studies()[0]
-        digits = summarize(StoredStudy(stored.study, made_up.DIGITS), store.records(stored.study))
+        digits = summarize(StoredStudy(stored.study, made_up.DIGITS), store)
     text = page.render([digits])
     assert text.count("this ran on digits") == 2  # under the figures, and as the answer that is not given
     assert "Published accuracy" not in text

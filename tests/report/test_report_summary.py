@@ -9,14 +9,16 @@ import statistics
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 from scipy import stats
 
 from fanin.record import Divergence, Record
 from fanin.report.answers import answer
-from fanin.report.measures import gradient_ratio
-from fanin.report.reproduction import compare, distance
+from fanin.report.measures import metrics
+from fanin.report.reproduction import compare, distances
 from fanin.report.summary import summarize
+from fanin.report.trials import BySeed, Trials
 from fanin.store import Store, StoredStudy
 from fanin.study import Published, Quantity, Question, Study
 
@@ -28,8 +30,7 @@ def arm(summary, name):
 def resummarized(summary, folder, data=made_up.DATA, study=None):
     """The same records under other data or another study's questions."""
     with Store.open(folder) as store:
-        records = store.records(summary.study)
-    return summarize(StoredStudy(study or summary.study, data), records)
+        return summarize(StoredStudy(study or summary.study, data), store)
 
 
 def test_measures_are_those_of_the_last_epochs(tmp_path):
@@ -124,8 +125,9 @@ def test_the_fingerprint_and_not_the_name_says_what_the_data_is(tmp_path):
     # of data whose fingerprint nobody has entered, the name must do
     published = Published(data="digits", accuracy=0.5)
     arm = dataclasses.replace(summary.arms[0].arm, published=published)
-    assert compare(arm, (), made_up.DIGITS).same_data
-    assert not compare(arm, (), made_up.DATA).same_data
+    none = made_up.trials_of(tmp_path / "none", [])
+    assert compare(arm, none, made_up.DIGITS).same_data
+    assert not compare(arm, none, made_up.DATA).same_data
 
 
 def test_a_question_about_an_arm_without_published_numbers_is_not_answered(tmp_path):
@@ -169,24 +171,25 @@ def test_the_distance_to_a_published_curve_is_a_mean_logarithm(tmp_path):
     assert other.difference is None
 
 
-def test_no_distance_without_every_printed_epoch():
+def test_no_distance_without_every_printed_epoch(tmp_path):
     record = made_up.record("", 0, cost=[2.0, 1.0], accuracy=0.9)
-    assert distance(record, (1.0, 1.0)) == pytest.approx(math.log(2) / 2)
-    assert distance(record, (2.0, 2.0)) == pytest.approx(math.log(2) / 2)  # above or below counts alike
-    assert distance(record, (2.0,)) == 0
-    for printed in ((), (2.0, 1.0, 0.5), (2.0, 0.0)):
-        assert distance(record, printed) is None
-    assert distance(dataclasses.replace(record, status="diverged"), (2.0,)) is None
     worthless = dataclasses.replace(record.epochs[1], train_cost=made_up.NAN)
-    assert distance(dataclasses.replace(record, epochs=(record.epochs[0], worthless)), (2.0, 1.0)) is None
+    diverged = dataclasses.replace(record, status="diverged")
+    torn = dataclasses.replace(record, epochs=(record.epochs[0], worthless))
+    trials = made_up.trials_of(tmp_path, [record, diverged, torn])
+    assert dict(distances(trials, (1.0, 1.0))) == {0: pytest.approx(math.log(2) / 2)}
+    assert dict(distances(trials, (2.0, 2.0))) == {0: pytest.approx(math.log(2) / 2)}  # above or below counts alike
+    assert dict(distances(trials, (2.0,))) == {0: 0.0, 2: 0.0}
+    for printed in ((), (2.0, 1.0, 0.5), (2.0, 0.0)):
+        assert not distances(trials, printed)
 
 
 def test_a_point_that_nobody_measured_is_outside(tmp_path):
     summary = made_up.reproduced(tmp_path)
     with Store.open(tmp_path) as store:
-        records = store.records(summary.study)["N(0,1)"]
+        trials = Trials.of(store.columns(summary.study, "N(0,1)"))
     wanted = dataclasses.replace(summary.arms[0].arm, published=Published(train_loss=(0.5,), test_loss=(900.0,) * 16))
-    found = compare(wanted, records, made_up.DATA)
+    found = compare(wanted, trials, made_up.DATA)
     assert found.reproduced is False
     assert (found.inside, len(found.outside)) == (0, 17)
     assert "did not measure the training loss" in found.outside[0].reason
@@ -196,8 +199,8 @@ def test_a_point_that_nobody_measured_is_outside(tmp_path):
 def test_rounding_is_named_as_a_reason(tmp_path):
     summary = made_up.reproduced(tmp_path)
     with Store.open(tmp_path) as store:
-        records = store.records(summary.study)["Xavier uniform"]
-    ours = [r.epochs[-1].test_accuracy for r in records]
+        records = Trials.of(store.columns(summary.study, "Xavier uniform"))
+        ours = [r.epochs[-1].test_accuracy for r in store.records(summary.study)["Xavier uniform"]]
     reach = max(ours) - min(ours)
     near = round(max(ours) + reach + 0.004, 2)
     bare = dataclasses.replace(summary.arms[1].arm, published=Published(accuracy=near))
@@ -244,11 +247,11 @@ def test_every_text_of_a_question_can_be_the_answer():
     study = dataclasses.replace(study, questions=(question,))
 
     def text(a, b):
-        records = {
-            name: [made_up.record("", seed, cost=[1.0], accuracy=v) for seed, v in enumerate(values)]
+        asked = {
+            name: {"accuracy": BySeed(np.arange(len(values)), np.array(values, dtype=float))}
             for name, values in (("a", a), ("b", b))
         }
-        return answer(question, study, records, {}).text
+        return answer(question, study, asked, {}).text
 
     assert text(up, zero) == "up 93.50\N{NO-BREAK SPACE}%, 0.98 points {x}"
     assert text(zero, up) == "down"
@@ -289,14 +292,16 @@ def test_gradient_ratio_and_signal_bands(by_name, tmp_path):
     assert sigmoid.signal[9].dead is None
     assert summary.answers[0].b_mean < 1e-9
     signal = made_up.depth_signal(3, 1.0, 0.1, made_up.random.Random(0))
-    record = Record("x", 0, "done", (), signal)
-    assert gradient_ratio(record) == pytest.approx(signal[0].gradient_second_moment / signal[2].gradient_second_moment)
-    assert gradient_ratio(Record("x", 0, "failed")) is None
+    trials = made_up.trials_of(tmp_path, [Record("x", 0, "done", (), signal), Record("x", 1, "failed")])
+    ratio = signal[0].gradient_second_moment / signal[2].gradient_second_moment
+    assert dict(metrics(trials, "gradient_ratio")) == {0: ratio}
 
 
-def test_an_empty_study_has_a_summary():
+def test_an_empty_study_has_a_summary(tmp_path):
     study = Study.from_dict({"name": "empty", "arms": [{"name": "a"}, {"name": "b"}], "seeds": 2})
-    summary = summarize(StoredStudy(study, made_up.DATA), {})
+    with Store.create(tmp_path) as store:
+        store.put_study(study, made_up.DATA)
+        summary = summarize(StoredStudy(study, made_up.DATA), store)
     assert summary.seconds == 0
     assert summary.arms[0].success is None
     assert summary.device == "unknown"

@@ -32,19 +32,16 @@ def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
     """
     if json and csv:
         raise FaninError("--json and --csv: choose one")
-    found = summaries(folder)
     if json:
-        print_json(found)
+        print_json(summaries(folder))
     elif csv:
-        from fanin.report.export import to_csv  # `--help` stays fast
-
-        sys.stdout.write(to_csv(found))
+        print_csv(folder)
     else:
-        from rich.console import Console
+        from rich.console import Console  # `--help` stays fast
 
         from fanin.report.table import print_table
 
-        for summary in found:
+        for summary in summaries(folder):
             print_table(summary, Console())
     return 0
 
@@ -69,7 +66,7 @@ def summaries(folder: Path) -> list[StudySummary]:
     from fanin.store import Store
 
     with Store.open(folder) as store:
-        return [summarize(stored, store.records(stored.study)) for stored in store.studies()]
+        return [summarize(stored, store) for stored in store.studies()]
 
 
 def prepare() -> None:
@@ -82,12 +79,19 @@ def prepare() -> None:
 
 def print_json(found: Sequence[StudySummary]) -> None:
     """The summaries as one JSON document on standard output."""
-    import json
+    from fanin.report.export import write_json
 
-    from fanin.report.export import to_json
-
-    json.dump(to_json(found), sys.stdout, indent=1, allow_nan=False)
+    write_json(found, sys.stdout)
     print()
+
+
+def print_csv(folder: Path) -> None:
+    """A row for every trial of a folder on standard output."""
+    from fanin.report.export import write_csv
+    from fanin.store import Store
+
+    with Store.open(folder) as store:
+        write_csv(store, sys.stdout)
 
 
 def write_report(found: Sequence[StudySummary], path: Path) -> Path:

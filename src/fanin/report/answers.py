@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanin.record import Record
 from fanin.report.measures import metrics
-from fanin.report.reproduction import Comparison, distance
+from fanin.report.reproduction import Comparison, distances
+from fanin.report.trials import BySeed, Trials
 from fanin.report.words import RATES, factor, hundredths, quantity, significant
 from fanin.statistics import Difference, fewest_pairs, paired_difference
 from fanin.study import Quantity, Question, Study
@@ -17,6 +17,7 @@ from fanin.study import Quantity, Question, Study
 DISTANCE = "distance_to_published"
 
 _Comparisons = Mapping[str, Comparison | None]
+Asked = Mapping[str, BySeed]  # the metrics of an arm that questions ask for, by seed
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,23 @@ class Answer:
         return self.difference.verdict if self.difference and not self.why_not else "not answered"
 
 
-def answer(
-    question: Question, study: Study, records: Mapping[str, Sequence[Record]], comparisons: _Comparisons
-) -> Answer:
-    """Pair a with b by seed and fill in the text; intervals are simultaneous over the study's questions."""
-    a, b = (_by_seed(side, records, comparisons) for side in (question.a, question.b))
-    seeds = sorted(a.keys() & b.keys())
-    xs, ys = [a[s] for s in seeds], [b[s] for s in seeds]
-    found = paired_difference(xs, ys, comparisons=len(study.questions)) if seeds else None
+def asked_of(arm: str, questions: Sequence[Question], trials: Trials, compared: Comparison | None) -> Asked:
+    """What the questions ask of an arm: all that must be kept of it until they are answered."""
+    wanted = {side.metric for question in questions for side in _sides(question) if side.arm == arm}
+    printed = compared.published.train_cost if compared and compared.same_data else ()
+    return {name: distances(trials, printed) if name == DISTANCE else metrics(trials, name) for name in wanted}
+
+
+def answer(question: Question, study: Study, asked: Mapping[str, Asked], comparisons: _Comparisons) -> Answer:
+    """Pair a with b by seed and fill in the text; intervals are simultaneous over the study's questions.
+
+    asked: by arm, what `asked_of` it.
+    """
+    a, b = (asked[side.arm][side.metric] for side in _sides(question))
+    xs, ys = a.paired(b)
+    found = paired_difference(xs, ys, comparisons=len(study.questions)) if xs else None
     recipes = (study.arm(question.a.arm).recipe, study.arm(question.b.arm).recipe)
-    means = (sum(xs) / len(xs), sum(ys) / len(ys)) if seeds else (None, None)
+    means = (sum(xs) / len(xs), sum(ys) / len(ys)) if xs else (None, None)
     why_not = _why_not(question, found, means, comparisons)
     return Answer(
         question=question,
@@ -63,15 +71,6 @@ def answer(
 
 
 _Means = tuple[float | None, float | None]
-
-
-def _by_seed(side: Quantity, records: Mapping[str, Sequence[Record]], comparisons: _Comparisons) -> dict[int, float]:
-    rows = records.get(side.arm, ())
-    if side.metric != DISTANCE:
-        return metrics(rows, side.metric)
-    compared = comparisons.get(side.arm)
-    printed = compared.published.train_cost if compared and compared.same_data else ()
-    return {r.seed: value for r in rows if (value := distance(r, printed)) is not None}
 
 
 def _why_not(question: Question, found: Difference | None, means: _Means, comparisons: _Comparisons) -> str:

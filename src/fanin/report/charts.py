@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fanin.report import curves, depth, forest
+from fanin.report import curves, depth, findings, forest
+from fanin.report.bounds import MOST_DRAWN, MOST_SEEDS, left_out
 from fanin.report.grid import Map, maps
 from fanin.report.heatmap import heatmap
 from fanin.report.results import StudySummary
 from fanin.report.words import LABELS, count, power_of_ten
 
 MOST_TOGETHER = 4  # arms in one chart of curves; more get a panel each
+_BAND = f"Of more than {MOST_SEEDS} seeds: the median, and a band from the 5 % to the 95 % quantile."
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ def charts(summary: StudySummary) -> list[Figure]:
     found = maps(summary)
     if found:
         return [_heat(part, summary) for part in found]
-    return [*_curves(summary), *_signal(summary), *_accuracy(summary)]
+    drawn = replace(summary, arms=summary.arms[:MOST_DRAWN])
+    note = left_out(len(summary.arms), MOST_DRAWN, "arms", "`fanin results --json`")
+    figures = [*_curves(drawn), *_signal(drawn), *_accuracy(drawn)]
+    return [replace(figure, caption=f"{figure.caption} {note}") for figure in figures] if note else figures
 
 
 def _heat(found: Map, summary: StudySummary) -> Figure:
@@ -77,8 +82,10 @@ def _legend(summary: StudySummary, metric: str) -> str:
     text = "By epoch, one thin line per seed."
     if curves.has_published(summary, metric):
         text += " Dotted with open dots: published."
-    if any(t.status == "diverged" for t in summary.trials):
+    if any(arm.statuses.get("diverged") for arm in summary.arms):
         text += " ×: diverged."
+    if curves.has_band(summary):
+        text += f" {_BAND}"
     return text
 
 
@@ -131,6 +138,8 @@ def _accuracy(summary: StudySummary) -> list[Figure]:
     if len(summary.arms) > MOST_TOGETHER and any(arm.accuracy.values for arm in summary.arms):
         label = f"Final test accuracy by arm and seed, arms: {_names(summary)}"
         caption = "A dot per seed, a bar at the mean."
+        if curves.has_band(summary):
+            caption += f" {_BAND}"
         found.append(Figure("Final test accuracy", caption, (("", forest.accuracies(summary, label)),)))
     if any(arm.difference and arm.difference.n > 1 for arm in summary.arms):
         first = summary.arms[0].name
@@ -140,13 +149,15 @@ def _accuracy(summary: StudySummary) -> list[Figure]:
             f"Accuracy minus that of {first}, in points, paired by seed. {bars} Ticks: seeds. "
             "Filled: a difference is claimed; open: none is."
         )
+        if curves.has_band(summary):
+            caption += f" Of more than {MOST_SEEDS} seeds, no ticks."
         label = f"Paired differences in accuracy to {first}, arms: {_names(summary)}"
         found.append(Figure("Paired differences", caption, (("", forest.differences(summary, label)),)))
     return found
 
 
 def _names(summary: StudySummary) -> str:
-    return ", ".join(arm.name for arm in summary.arms)
+    return findings.listed([arm.name for arm in summary.arms], most=MOST_DRAWN)
 
 
 def _capital(text: str) -> str:

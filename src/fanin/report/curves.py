@@ -1,14 +1,16 @@
-"""Learning curves: a thin line per seed in the arm's colour, what was published drawn over them."""
+"""Learning curves: a thin line per seed in the arm's colour, of many seeds a band; what was published over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from fanin.report.axes import accuracy_axis, linear_axis, value_axis
+from fanin.report.bounds import MOST_SEEDS, QUANTILES
 from fanin.report.labels import Label, shortened, spread
 from fanin.report.results import ArmSummary, StudySummary
 from fanin.report.vega import INK, PAPER, Axis, Frame, Layer, colour, layer, svg, text
@@ -61,7 +63,16 @@ def alone(summary: StudySummary, metric: str, index: int, title: str) -> str:
 
 def has_curve(summary: StudySummary, metric: str) -> bool:
     """Whether some trial measured the metric in at least two epochs."""
-    return any(sum(v is not None for v in curve) > 1 for arm in summary.arms for curve in arm.curves[metric])
+    return any((np.isfinite(arm.curves[metric].values).sum(axis=1) > 1).any() for arm in summary.arms)
+
+
+def has_band(summary: StudySummary) -> bool:
+    """Whether some arm has too many seeds for a line each."""
+    return any(_banded(arm) for arm in summary.arms)
+
+
+def _banded(arm: ArmSummary) -> bool:
+    return len(arm.seeds) > MOST_SEEDS
 
 
 def has_published(summary: StudySummary, metric: str) -> bool:
@@ -76,8 +87,27 @@ def _printed(arm: ArmSummary, metric: str) -> tuple[float, ...]:
 
 
 def _values(arms: Sequence[ArmSummary], metric: str) -> list[float]:
-    ours = [v for arm in arms for curve in arm.curves[metric] for v in curve if v is not None]
+    ours = [v for arm in arms for v in _drawn(arm, metric)]
     return [*ours, *(v for arm in arms for v in _printed(arm, metric))]
+
+
+def _drawn(arm: ArmSummary, metric: str) -> list[float]:
+    """All numbers of an arm that a chart has a place for."""
+    if _banded(arm):
+        return [v for _, *quantiles in _quantiles(arm, metric) for v in quantiles]
+    values = arm.curves[metric].values
+    return values[np.isfinite(values)].tolist()
+
+
+def _quantiles(arm: ArmSummary, metric: str) -> list[tuple[int, float, float, float]]:
+    """By epoch (from 1), the bounds and the middle of the trials that came so far."""
+    columns = _columns(arm, metric)
+    return [(t, *np.quantile(values, QUANTILES).tolist()) for t, values in columns if len(values)]
+
+
+def _columns(arm: ArmSummary, metric: str) -> list[tuple[int, np.ndarray]]:
+    curves = arm.curves[metric]
+    return [(t, curves.column(t)) for t in range(1, curves.values.shape[1] + 1)]
 
 
 def _axis(arms: Sequence[ArmSummary], metric: str, title: str) -> tuple[Axis, Callable[[float], float]]:
@@ -89,7 +119,8 @@ def _axis(arms: Sequence[ArmSummary], metric: str, title: str) -> tuple[Axis, Ca
 
 
 def _epochs(arms: Sequence[ArmSummary], metric: str, title: str) -> Axis:
-    last = max([len(c) for a in arms for c in a.curves[metric]] + [len(_printed(a, metric)) for a in arms])
+    ours = [int(arm.curves[metric].lengths.max(initial=0)) for arm in arms]
+    last = max(ours + [len(_printed(arm, metric)) for arm in arms])
     base = linear_axis([1, last], title)
     step = 1 if last <= 6 else 5 if last <= 30 else 5 * round(last / 25)
     ticks = sorted({1, last, *range(step, last, step)})
@@ -108,15 +139,29 @@ def _rows(arm: ArmSummary, plot: _Plot) -> list[dict[str, float]]:
 
 
 def _means(arm: ArmSummary, plot: _Plot) -> list[dict[str, float | str]]:
-    by_epoch = [[v for v in column if v is not None] for column in zip_longest(*arm.curves[plot.metric])]
-    return [{"x": t, "y": plot.plotted(fmean(vs)), "s": arm.name} for t, vs in enumerate(by_epoch, 1) if vs]
+    by_epoch = [(t, values.tolist()) for t, values in _columns(arm, plot.metric)]
+    return [{"x": t, "y": plot.plotted(fmean(vs)), "s": arm.name} for t, vs in by_epoch if vs]
+
+
+def _band(arm: ArmSummary, index: int, plot: _Plot) -> list[Layer]:
+    found = _quantiles(arm, plot.metric)
+    area = [{"x": t, "y": plot.plotted(low), "b": plot.plotted(high)} for t, low, _, high in found]
+    line = [{"x": t, "y": plot.plotted(middle), "s": arm.name} for t, _, middle, _ in found]
+    pale = {"color": colour(index), "opacity": 0.18}
+    thick = {"color": colour(index), "strokeWidth": 1.8, "strokeJoin": "round"}
+    return [
+        layer(area, "area", pale, f"band{index}", x=plot.x.x(), y=plot.y.y(), y2={"field": "b"}),
+        plot.layer(line, "line", thick, f"median{index}"),
+    ]
 
 
 def _seeds(arm: ArmSummary, index: int, plot: _Plot) -> list[Layer]:
+    if _banded(arm):
+        return _band(arm, index, plot)
     rows = _rows(arm, plot)
     thin = {"color": colour(index), "strokeWidth": 1.2, "opacity": 0.6, "strokeJoin": "round"}
     lines = plot.layer(rows, "line", thin, f"seeds{index}")
-    diverged = {t.seed for t in arm.trials if t.status == "diverged"}
+    diverged = {t.seed for t in arm.troubles if t.status == "diverged"}
     ends = {row["s"]: row for row in rows if row["s"] in diverged}
     if not ends:
         return [lines]
@@ -139,8 +184,7 @@ def _published(arm: ArmSummary, index: int, plot: _Plot) -> list[Layer]:
 def _names(arms: Sequence[ArmSummary], names: Sequence[str], frame: Frame, plot: _Plot) -> list[Layer]:
     wanted = []
     for i, (arm, name) in enumerate(zip(arms, names, strict=True)):
-        last = [curve[-1] for curve in arm.curves[plot.metric] if curve]
-        ends = sorted(value for value in last if value is not None)
+        ends = sorted(arm.curves[plot.metric].ends().tolist())
         if ends:
             wanted.append(Label(name, plot.y.at(plot.plotted(ends[len(ends) // 2])), colour(i)))
     return [

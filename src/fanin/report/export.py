@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
+import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from fanin.record import Epoch
 from fanin.report.answers import Answer
 from fanin.report.measures import Measure, number
 from fanin.report.reproduction import Comparison
 from fanin.report.results import ArmSummary, StudySummary
+from fanin.report.words import outcome
 from fanin.statistics import Difference
+from fanin.store import Store
 
 EPOCH_FIELDS = tuple(field.name for field in dataclasses.fields(Epoch))
 
@@ -24,30 +27,55 @@ def to_json(summaries: Iterable[StudySummary]) -> list[dict[str, Any]]:
 
     A study's `seconds` are training time, summed over its trials: not the time that passed on a clock.
     """
-    return [_study(summary) for summary in summaries]
+    return [_study(summary, arms=[_arm(arm) for arm in summary.arms]) for summary in summaries]
 
 
-def to_csv(summaries: Iterable[StudySummary]) -> str:
-    """One row per trial: study, arm, seed, status, outcome, seconds and the metrics of its last epoch."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
+def write_json(summaries: Sequence[StudySummary], file: TextIO) -> None:
+    """What `json.dump(to_json(summaries), file, indent=1)` writes, arm by arm: a large study is never text at once."""
+    if not summaries:
+        file.write("[]")
+        return
+    for i, summary in enumerate(summaries):
+        head, _, tail = _text(_study(summary, arms=[]), depth=1).partition('"arms": []')
+        file.write(",\n" if i else "[\n")
+        file.write(f'{head}"arms": [\n')
+        for j, arm in enumerate(summary.arms):
+            file.write(",\n" if j else "")
+            file.write(_text(_arm(arm), depth=3))
+        file.write(f"\n  ]{tail}")
+    file.write("\n]")
+
+
+def _text(content: dict[str, Any], *, depth: int) -> str:
+    """JSON whose lines are indented by `depth`; texts within it have no lines of their own."""
+    return textwrap.indent(json.dumps(content, indent=1, allow_nan=False), depth * " ")
+
+
+def write_csv(store: Store, file: TextIO) -> None:
+    """One row per trial: study, arm, seed, status, outcome, seconds and the metrics of its last epoch.
+
+    Read and written arm by arm.
+    """
+    rows = csv.writer(file, lineterminator="\n")
     names = [f"epoch_{f}" if f == "seconds" else f for f in EPOCH_FIELDS]
     rows.writerow(["study", "arm", "seed", "status", "outcome", "seconds", *names])
-    for summary in summaries:
-        for arm in summary.arms:
-            for trial in arm.trials:
-                last = [number(getattr(trial.last, f)) if trial.last else None for f in EPOCH_FIELDS]
-                head = [summary.study.name, arm.name, trial.seed, trial.status, trial.words, trial.seconds]
-                rows.writerow(["" if v is None else v for v in (*head, *last)])
-    return out.getvalue()
+    for stored in store.studies():
+        for arm in stored.study.arms:
+            columns = store.columns(stored.study, arm.name)
+            last = {int(row[0]): row[1:] for row in columns.epochs.tolist()}  # the later ones of a seed come later
+            for head in columns.heads:
+                epoch, *values = last.get(head.seed, [None] * len(EPOCH_FIELDS))
+                where = [stored.study.name, arm.name, head.seed, head.status, outcome(head), head.seconds]
+                cells = [*where, epoch and int(epoch), *map(number, values)]
+                rows.writerow(["" if cell is None else cell for cell in cells])
 
 
-def _study(summary: StudySummary) -> dict[str, Any]:
+def _study(summary: StudySummary, *, arms: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "study": summary.study.name,
         "data": summary.data.get("name"),
         "device": summary.device,
-        "arms": [_arm(arm) for arm in summary.arms],
+        "arms": arms,
         "seconds": number(summary.seconds),
         "title": summary.title,
         "questions": [_answer(found) for found in summary.answers],

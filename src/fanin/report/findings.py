@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fanin.report.bounds import MOST_TROUBLES
 from fanin.report.grid import HALF, Map, maps
 from fanin.report.results import ArmSummary, StudySummary
 from fanin.report.words import LABELS, NOTHING, RATES, count, interval, percent, significant
@@ -144,11 +146,23 @@ def likely(reason: str) -> str:
     return f" Likely reason: {reason.removesuffix('.')}." if reason else ""
 
 
-def troubles(arm: ArmSummary) -> list[str]:
-    """The trials that diverged or failed, and those that left no record, each as a sentence."""
-    lines = [f"{arm.name}, seed {t.seed}: {t.words}" for t in arm.troubles]
-    missing = arm.planned - len(arm.trials)
-    return [*lines, f"{arm.name}: {count(missing, 'trial')} not run yet"] if missing else lines
+def troubles(summary: StudySummary) -> list[str]:
+    """The trials that diverged or failed, and those that left no record, each as a sentence; of many the first."""
+    found = list(itertools.islice(_troubles(summary), MOST_TROUBLES + 1))
+    if len(found) <= MOST_TROUBLES:
+        return found
+    words = {word: sum(arm.statuses.get(word, 0) for arm in summary.arms) for word in ("diverged", "failed")}
+    words["not run yet"] = sum(arm.planned - arm.recorded for arm in summary.arms)
+    sums = ", ".join(f"{n:,} {word}" for word, n in words.items() if n)
+    return [*found[:MOST_TROUBLES], f"... In all: {sums}; `fanin results --csv` names every trial."]
+
+
+def _troubles(summary: StudySummary) -> Iterator[str]:
+    for arm in summary.arms:
+        for trial in arm.troubles:
+            yield f"{arm.name}, seed {trial.seed}: {trial.words}"
+        if missing := arm.planned - arm.recorded:
+            yield f"{arm.name}: {count(missing, 'trial')} not run yet"
 
 
 def versions(summaries: Sequence[StudySummary]) -> dict[str, str]:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanin.record import LayerSignal, Record
+import numpy as np
+
+from fanin.report.trials import BySeed, Trials
 from fanin.statistics import mean_interval
+
+# columns of Trials.signal, and what the numbers in them become
+_EPOCH, _LAYER, _FIRST_NUMBER = 1, 2, 3
+_NUMBERS = ("activation", "gradient", "weight_gradient", "dead", "saturated")
 
 
 @dataclass(frozen=True)
 class Measure:
     """A metric over seeds: `values` by seed, and mean with a 95 % interval (None where there are too few)."""
 
-    values: Mapping[int, float]
+    values: BySeed
     mean: float | None
     low: float | None
     high: float | None
 
     @classmethod
-    def of(cls, values: Mapping[int, float]) -> Measure:
-        """Of at least no value; values that are not finite are left out."""
-        kept = {seed: value for seed, value in values.items() if math.isfinite(value)}
-        if not kept:
-            return cls({}, None, None, None)
-        found = mean_interval(list(kept.values()))
-        return cls(kept, found.mean, found.low, found.high)
+    def of(cls, values: BySeed) -> Measure:
+        """Of at least no value."""
+        if not len(values):
+            return cls(values, None, None, None)
+        found = mean_interval(values.numbers.tolist())
+        return cls(values, found.mean, found.low, found.high)
 
 
 @dataclass(frozen=True)
@@ -56,55 +60,43 @@ def number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def metric(record: Record, name: str) -> float | None:
-    """One trial's metric (`fanin.study.Metric`): a finished trial's last, unless its name says otherwise."""
+def metrics(trials: Trials, name: str) -> BySeed:
+    """A metric (`fanin.study.Metric`) by seed: a finished trial's last, unless its name says otherwise.
+
+    Trials without it are absent.
+    """
     if name == "train_cost_first_epoch":
-        return number(record.epochs[0].train_cost) if record.status != "failed" and record.epochs else None
+        return trials.by_seed(trials.first("train_cost"), ~trials.failed)
     if name == "gradient_ratio":
-        return gradient_ratio(record)
-    if record.final is None:
-        return None
-    return number(getattr(record.final, "test_accuracy" if name == "accuracy" else name))
+        return trials.by_seed(_gradient_ratios(trials), ~trials.failed)
+    return trials.by_seed(trials.last("test_accuracy" if name == "accuracy" else name), trials.done)
 
 
-def metrics(records: Iterable[Record], name: str) -> dict[int, float]:
-    """A metric by seed; trials without it are absent."""
-    return {r.seed: value for r in records if (value := metric(r, name)) is not None}
-
-
-def gradient_ratio(record: Record) -> float | None:
+def _gradient_ratios(trials: Trials) -> np.ndarray:
     """E[(dl/dz_1)^2] / E[(dl/dz_L)^2] before training: near 0 where the gradient vanishes on its way."""
-    start = [s for s in record.signal if s.epoch == 0]
-    if record.status == "failed" or not start:
-        return None
-    first, last = number(start[0].gradient_second_moment), number(start[-1].gradient_second_moment)
-    return number(first / last) if first is not None and last else None
+    start = trials.signal[trials.signal[:, _EPOCH] == 0]
+    owners, first = np.unique(start[:, 0].astype(np.int64), return_index=True)
+    last = np.append(first[1:], len(start)) - 1
+    gradient = start[:, _FIRST_NUMBER + _NUMBERS.index("gradient")]
+    found = np.full(len(trials.heads), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found[owners] = gradient[first] / gradient[last] if len(owners) else np.nan
+    return found
 
 
-def signal_bands(records: Sequence[Record]) -> tuple[LayerBand, ...]:
+def signal_bands(trials: Trials) -> tuple[LayerBand, ...]:
     """Layer by layer before training (epoch 0), then at the last epoch that was observed."""
-    rows = [s for r in records if r.status != "failed" for s in r.signal]
-    if not rows:
+    rows = trials.signal[~trials.failed[trials.signal[:, 0].astype(np.int64)]]
+    if not len(rows):
         return ()
-    shown = {0, max(s.epoch for s in rows)}
-    places: dict[tuple[int, int], list[LayerSignal]] = {}
-    for row in rows:
-        if row.epoch in shown:
-            places.setdefault((row.epoch, row.layer), []).append(row)
-    return tuple(_layer(epoch, layer, here) for (epoch, layer), here in sorted(places.items()))
-
-
-def _layer(epoch: int, layer: int, rows: list[LayerSignal]) -> LayerBand:
-    def band(take: Callable[[LayerSignal], float | None]) -> Band | None:
-        values = [v for row in rows if (v := number(take(row))) is not None]
-        return Band(sum(values) / len(values), min(values), max(values)) if values else None
-
-    return LayerBand(
-        epoch=epoch,
-        layer=layer,
-        activation=band(lambda s: s.activation_second_moment),
-        gradient=band(lambda s: s.gradient_second_moment),
-        weight_gradient=band(lambda s: s.weight_gradient_norm),
-        dead=band(lambda s: s.dead),
-        saturated=band(lambda s: s.saturated),
+    rows = rows[np.isin(rows[:, _EPOCH], (0, rows[:, _EPOCH].max()))]
+    places = np.unique(rows[:, _EPOCH:_FIRST_NUMBER], axis=0)
+    return tuple(
+        LayerBand(int(epoch), int(layer), *_bands(rows[(rows[:, _EPOCH] == epoch) & (rows[:, _LAYER] == layer)]))
+        for epoch, layer in places
     )
+
+
+def _bands(rows: np.ndarray) -> list[Band | None]:
+    columns = [rows[:, i][np.isfinite(rows[:, i])].tolist() for i in range(_FIRST_NUMBER, rows.shape[1])]
+    return [Band(sum(values) / len(values), min(values), max(values)) if values else None for values in columns]

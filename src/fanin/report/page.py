@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from fanin.errors import FaninError
 from fanin.report import findings
 from fanin.report.document import beside, document, write
-from fanin.report.results import StudySummary
+from fanin.report.results import ArmSummary, StudySummary
 from fanin.report.section import section
 from fanin.report.words import count, duration
 
@@ -58,22 +59,32 @@ def _lede(summaries: Sequence[StudySummary]) -> str:
 
 
 def _facts(summaries: Sequence[StudySummary]) -> str:
-    # studies may share trials: each is counted once here
-    trials = {trial.trial_id: trial for s in summaries for trial in s.trials}.values()
-    statuses = {word: sum(t.status == word for t in trials) for word in ("done", "diverged", "failed")}
+    arms = _distinct(summaries)
+    statuses = {word: sum(arm.statuses.get(word, 0) for arm in arms) for word in ("done", "diverged", "failed")}
     finished = statuses["done"] + statuses["diverged"]
-    planned = len({(arm.arm.recipe.key, seed) for s in summaries for arm in s.arms for seed in range(arm.planned)})
+    planned = sum(arm.planned for arm in arms)
     bad = [f"{n} {word}" for word, n in statuses.items() if n and word != "done"]
     names = dict.fromkeys(str(s.data.get("name", "unknown")) for s in summaries)
     sizes = dict.fromkeys(findings.sizes(s) for s in summaries)
     facts = (
         ("trials with a result", f"{finished:,}", ", ".join([f"of {planned:,} planned", *bad]), ""),
         ("published points reproduced", *_reproduced(summaries), ""),
-        ("training time, summed over trials", duration(sum(t.seconds for t in trials)), "", ""),
+        ("training time, summed over trials", duration(sum(arm.seconds for arm in arms)), "", ""),
         ("data", ", ".join(names), "; ".join(sizes), "text"),
         ("device", *_device(summaries), "text"),
     )
     return f'<dl class="facts">{"".join(_fact(*fact) for fact in facts)}</dl>'
+
+
+def _distinct(summaries: Sequence[StudySummary]) -> list[ArmSummary]:
+    """One arm of those that share trials, which are counted once: the one with most seeds, which has all of them."""
+    found: dict[tuple[Any, ...], ArmSummary] = {}
+    for summary in summaries:
+        for arm in summary.arms:
+            key = arm.arm.recipe.key, summary.data.get("fingerprint")
+            if key not in found or found[key].planned < arm.planned:
+                found[key] = arm
+    return list(found.values())
 
 
 def _fact(name: str, value: str, more: str, kind: str) -> str:

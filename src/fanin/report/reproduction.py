@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanin.record import Epoch, Record
-from fanin.report.measures import number
+import numpy as np
+
+from fanin.report.trials import BySeed, Trials
 from fanin.report.words import LABELS, RATES
 from fanin.statistics import SEEDS_FOR_A_BAND, spread_band
 from fanin.study import Arm, Published
@@ -74,34 +75,37 @@ class Comparison:
         return not self.outside if self.points else None
 
 
-def compare(arm: Arm, records: Sequence[Record], data: Mapping[str, Any]) -> Comparison | None:
+def compare(arm: Arm, trials: Trials, data: Mapping[str, Any]) -> Comparison | None:
     """The arm's published numbers against its finished seeds; None if nothing was published.
 
     `data`: what the seeds were trained on, with its `name` and `fingerprint`.
     """
     if arm.published is None or not _printed(arm.published):
         return None
-    done = [r for r in records if r.final is not None]
+    done = trials.done & (trials.lengths > 0)
     if other := _other_data(arm.published.data, data):
         why = f"the published numbers are for {arm.published.data}, this ran on {other}"
         return Comparison(arm.published, (), why, same_data=False)
-    if len(done) < SEEDS_FOR_A_BAND:
-        why = f"published numbers need at least {SEEDS_FOR_A_BAND} finished seeds, {len(done)} finished"
+    if done.sum() < SEEDS_FOR_A_BAND:
+        why = f"published numbers need at least {SEEDS_FOR_A_BAND} finished seeds, {done.sum()} finished"
         return Comparison(arm.published, (), why)
-    points = tuple(_point(series, epoch, value, done) for series, epoch, value in _printed(arm.published))
+    points = tuple(_point(series, epoch, value, trials, done) for series, epoch, value in _printed(arm.published))
     return Comparison(arm.published, tuple(_explained(p, points, arm.published.if_outside) for p in points))
 
 
-def distance(record: Record, printed: Sequence[float]) -> float | None:
-    """Mean over the printed epochs of |ln(train_cost / printed)|; None unless the trial finished all of them.
+def distances(trials: Trials, printed: Sequence[float]) -> BySeed:
+    """By seed, the mean over the printed epochs of |ln(train_cost / printed)|, of trials that finished all of them.
 
     exp(distance) is the factor by which the two curves differ on (geometric) average.
     """
-    ours = [number(epoch.train_cost) for epoch in record.epochs[: len(printed)]]
-    if record.final is None or not printed or len(ours) < len(printed):
-        return None
-    pairs = [(a, b) for a, b in zip(ours, printed, strict=True) if a is not None and a > 0 and b > 0]
-    return math.fsum(abs(math.log(a / b)) for a, b in pairs) / len(pairs) if len(pairs) == len(printed) else None
+    found = np.full(len(trials.heads), np.nan)
+    curves = trials.curves["train_cost"]
+    if printed and min(printed) > 0 and curves.shape[1] >= len(printed):
+        ours = curves[:, : len(printed)]
+        for i in np.flatnonzero(trials.done & (ours > 0).all(axis=1)):  # NaN is not > 0
+            pairs = zip(ours[i].tolist(), printed, strict=True)
+            found[i] = math.fsum(abs(math.log(a / b)) for a, b in pairs) / len(printed)
+    return trials.by_seed(found, trials.done)
 
 
 def _other_data(wanted: str, data: Mapping[str, Any]) -> str:
@@ -120,10 +124,14 @@ def _printed(published: Published) -> list[tuple[str, int | None, float]]:
     return [*curves, *finals]
 
 
-def _point(series: str, epoch: int | None, value: float, done: Sequence[Record]) -> Point:
+def _point(series: str, epoch: int | None, value: float, trials: Trials, done: np.ndarray) -> Point:
     field = (SERIES | FINAL)[series]
-    rows: list[Epoch] = [r.epochs[-1 if epoch is None else epoch - 1] for r in done if len(r.epochs) >= (epoch or 1)]
-    ours = [v for row in rows if (v := number(getattr(row, field))) is not None]
+    curve = trials.curves[field]
+    if epoch is None:
+        found = trials.last(field)
+    else:
+        found = curve[:, epoch - 1] if epoch <= curve.shape[1] else np.full(len(curve), np.nan)
+    ours = found[done & np.isfinite(found)].tolist()
     band = spread_band(ours, value, cost=field not in RATES)
     return Point(series, epoch, value, *(band or (None, None)))
 

@@ -6,59 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fanin.record import Epoch
 from fanin.report.answers import Answer
 from fanin.report.measures import LayerBand, Measure
 from fanin.report.reproduction import Comparison
+from fanin.report.trials import SeedCurves
 from fanin.statistics import Difference, Rate
 from fanin.study import Arm, Study
 
-CURVES = (
-    "train_cost",
-    "test_loss",
-    "test_accuracy",
-    "accuracy_on_raw_pixels",
-    "train_loss",
-    "train_accuracy",
-)
-
-Curves = Mapping[str, tuple[tuple[float | None, ...], ...]]
+CURVES = ("train_cost", "test_loss", "test_accuracy", "train_loss", "train_accuracy")
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one trial ended, in a word (`status`) and in words; `last` is its last measured epoch."""
+    """How one trial ended, in a word (`status`) and in words."""
 
-    trial_id: str
     seed: int
     status: str
     words: str
-    seconds: float
-    epochs: int
-    last: Epoch | None
 
 
 @dataclass(frozen=True)
 class ArmSummary:
     """One arm. `n` counts results (done or diverged) of `planned` trials; failed trials are no results.
 
-    The four measures are taken on the last epoch of the trials that trained to the end. `curves` hold per
-    metric one tuple per seed of `seeds`, epoch by epoch; those of a diverged trial end early. `difference` is
-    the accuracy minus the first arm's, paired by seed, simultaneous over the arms; None in the first arm and
-    without a pair. `trainable_depth` is theory's (see fanin.record.Record).
+    `statuses` counts all trials that left a record, `troubles` are those that diverged or failed, and `seconds` is
+    their training time. The four measures are taken on the last epoch of the trials that trained to the end. `curves`
+    hold per metric one curve per seed of `seeds`, epoch by epoch; those of a diverged trial end early. `difference` is
+    the accuracy minus the first arm's, paired by seed, simultaneous over the arms; None in the first arm and without a
+    pair. `trainable_depth` is theory's (see fanin.record.Record).
     """
 
     arm: Arm
     planned: int
     n: int
-    trials: tuple[TrialOutcome, ...]
+    statuses: Mapping[str, int]
+    troubles: tuple[TrialOutcome, ...]
+    seconds: float
     success: Rate | None
     accuracy: Measure
     accuracy_on_raw_pixels: Measure
     test_loss: Measure
     train_cost: Measure
     seeds: tuple[int, ...]
-    curves: Curves
+    curves: Mapping[str, SeedCurves]
     signal: tuple[LayerBand, ...]
     comparison: Comparison | None
     difference: Difference | None
@@ -75,9 +65,9 @@ class ArmSummary:
         return self.comparison.reproduced if self.comparison else None
 
     @property
-    def troubles(self) -> tuple[TrialOutcome, ...]:
-        """The trials that diverged or failed."""
-        return tuple(t for t in self.trials if t.status != "done")
+    def recorded(self) -> int:
+        """How many trials left a record."""
+        return sum(self.statuses.values())
 
 
 @dataclass(frozen=True)
@@ -106,11 +96,6 @@ class StudySummary:
         """Published points inside the spread of our seeds, and all that were compared."""
         found = [arm.comparison for arm in self.arms if arm.comparison]
         return sum(c.inside for c in found), sum(len(c.points) for c in found)
-
-    @property
-    def trials(self) -> tuple[TrialOutcome, ...]:
-        """All trials that left a record."""
-        return tuple(trial for arm in self.arms for trial in arm.trials)
 
     @property
     def planned(self) -> int:

@@ -7,6 +7,7 @@ from html import escape
 import tomli_w
 
 from fanin.report import findings
+from fanin.report.bounds import MOST_ARMS, left_out
 from fanin.report.charts import Figure, charts
 from fanin.report.grid import maps
 from fanin.report.measures import Measure
@@ -62,7 +63,7 @@ def _arms(summary: StudySummary) -> str:
     heads += ["Published accuracy, %"] if findings.compares(summary) else []
     heads += ["Points reproduced"] if summary.points[1] else []
     head = "".join(f'<th scope="col" class="n">{escape(text)}</th>' for text in heads)
-    rows = "\n".join(_row(summary, i) for i in range(len(summary.arms)))
+    rows = "\n".join(_row(summary, i) for i in range(len(summary.arms[:MOST_ARMS])))
     return (
         f'<div class="scroll" role="region" aria-label="Arms of {escape(summary.title)}" tabindex="0">'
         '<table class="arms">\n'
@@ -86,7 +87,8 @@ def _caption(summary: StudySummary) -> str:
         text += f" {findings.LEGEND}"
     level = f"{100 * summary.study.success_accuracy:g} %"
     trained = f"Trained: trials that end with an accuracy of at least {level}."
-    return f"{text} {trained} Training time, summed over trials: {duration(summary.seconds)}."
+    text = f"{text} {trained} Training time, summed over trials: {duration(summary.seconds)}."
+    return " ".join(filter(None, (text, left_out(len(summary.arms), MOST_ARMS, "arms", "`fanin results --json`"))))
 
 
 def _row(summary: StudySummary, index: int) -> str:
@@ -144,7 +146,7 @@ def _score(arm: ArmSummary) -> str:
 
 
 def _troubles(summary: StudySummary) -> str:
-    lines = [line for arm in summary.arms for line in findings.troubles(arm)]
+    lines = findings.troubles(summary)
     if not lines:
         return ""
     rows = "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -165,7 +167,7 @@ def _figure(figure: Figure) -> str:
 
 def _published(summary: StudySummary) -> str:
     parts = [f"<p>{escape(line)}</p>" for line in findings.not_compared(summary)]
-    parts += [_comparison(arm) for arm in summary.arms if arm.comparison and arm.comparison.points]
+    parts += [_comparison(arm) for arm in summary.arms[:MOST_ARMS] if arm.comparison and arm.comparison.points]
     return f"<h3>Published numbers</h3>{''.join(parts)}" if parts else ""
 
 
@@ -175,7 +177,7 @@ def _comparison(arm: ArmSummary) -> str:
         return ""
     name = escape(arm.name)
     points = count(len(found.points), "published point")
-    finished = sum(trial.status == "done" for trial in arm.trials)
+    finished = arm.statuses["done"]
     if arm.reproduced:
         return f"<p>{name}: all {points} lie inside the spread of our {finished} seeds: reproduced.</p>"
     outside = findings.outside(arm)
@@ -204,6 +206,6 @@ def _n(column: int) -> str:
 def _recipes(summary: StudySummary) -> str:
     blocks = "".join(
         f"<div><h4>{escape(arm.name)}</h4><pre>{escape(tomli_w.dumps(arm.arm.recipe.to_dict()).strip())}</pre></div>"
-        for arm in summary.arms
+        for arm in summary.arms[:MOST_ARMS]
     )
     return f'<details><summary>Recipe of each arm</summary><div class="recipes">{blocks}</div></details>'

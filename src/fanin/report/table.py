@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fanin.report import findings
+from fanin.report.bounds import MOST_LINES, left_out
 from fanin.report.grid import maps
 from fanin.report.map_table import map_legend, map_table
 from fanin.report.results import ArmSummary, StudySummary
@@ -72,6 +73,8 @@ def print_table(summary: StudySummary, console: Console) -> None:
         console.print()
     if not drawn:
         console.print(_fitting(summary, console))
+        if more := left_out(len(summary.arms), MOST_LINES, "arms", "`fanin results --json`"):
+            say(more)
     if len(summary.arms) > 1:
         say(map_legend(drawn[0], summary) if drawn else _legend(summary), "dim")
     for found in summary.answers:
@@ -125,7 +128,7 @@ def _table(summary: StudySummary, form: _Form, console: Console) -> Table:
     table.add_column("arm", max_width=max(16, console.width // 4), overflow="fold")
     for head, _ in columns:
         table.add_column(_sayable(head, console), justify="right", no_wrap=True, vertical="top")
-    for i, arm in enumerate(summary.arms):
+    for i, arm in enumerate(summary.arms[:MOST_LINES]):
         cells = [Text(_sayable(words, console), style=style) for words, style in (cell(arm, i) for _, cell in columns)]
         table.add_row(Text(_sayable(arm.name, console)), *cells)
     return table
@@ -195,9 +198,9 @@ def _legend(summary: StudySummary) -> str:
 
 
 def _notes(summary: StudySummary) -> list[str]:
-    lines = [line for arm in summary.arms for line in findings.troubles(arm)]
+    lines = findings.troubles(summary)
     lines += findings.not_compared(summary)
-    for arm in summary.arms:
+    for arm in summary.arms[:MOST_LINES]:
         lines += _outside(arm)
         if arm.arm.note:
             lines.append(f"{arm.name}: {arm.arm.note}")
