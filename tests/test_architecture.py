@@ -16,6 +16,7 @@ SOURCE = Path(fanin.__file__).parent
 # docs/design/architecture.md: a room imports only rooms that stand before it here.
 ROOMS = [
     "errors",
+    "code",
     "catalogue",
     "streams",
     "record",

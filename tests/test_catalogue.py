@@ -9,6 +9,7 @@ import torch
 
 from fanin import activations, initializers
 from fanin.catalogue import ALIASES, BIAS_INITIALIZERS, INITIALIZERS, OPTIMIZERS, TABLES, canonical
+from fanin.engine import schedules
 from fanin.engine.losses import LOSSES
 from fanin.engine.optimizers import TORCH_CLASSES
 from fanin.errors import RecipeError
@@ -32,6 +33,7 @@ def test_every_name_resolves() -> None:
     assert set(TORCH_CLASSES) == set(OPTIMIZERS)
     assert set(LOSSES) == set(TABLES["loss"])
     rooms = {"activation": activations, "init": initializers, "bias_init": initializers, "calibration": calibrate}
+    rooms["schedule"] = schedules
     for table, room in rooms.items():
         for name in TABLES[table]:
             assert callable(getattr(room, name))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fanin.catalogue import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, LOSSES, OPTIMIZERS
+from fanin.catalogue import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, LOSSES, OPTIMIZERS, SCHEDULES
 from fanin.errors import RecipeError
 from fanin.recipe import RECIPE_FIELDS, Choice, Recipe, Trial, check_against, choose
+from fanin.settings import assign, setting
 
 fractions = st.floats(0, 0.999, allow_nan=False)
 
@@ -41,12 +42,13 @@ recipes = st.fixed_dictionaries(
                 fractions,
             ),
         ),
+        "schedule": choices(SCHEDULES, st.builds(lambda w: {"name": "cosine", "warmup": w}, st.integers(0, 9))),
         "loss": st.sampled_from(sorted(LOSSES)),
         "batch_size": st.integers(2, 5000),
         "epochs": st.integers(1, 100),
         "train_metrics": st.booleans(),
     },
-)
+).filter(lambda data: data.get("optimizer") != "rprop" or data.get("schedule", "constant") == "constant")
 
 
 @given(recipes)
@@ -82,6 +84,8 @@ def test_every_field_is_part_of_the_identity():
         "labels": 500,
         "pretraining": "denoising",
         "train_metrics": True,
+        "model": "models:mlp",
+        "schedule": "cosine",
     }
     assert set(changed) == set(RECIPE_FIELDS)
     keys = {Recipe.from_dict({field: value}).key for field, value in changed.items()} | {base.key}
@@ -92,6 +96,7 @@ def test_identity_is_fixed_for_ever():
     # a stored result is found again only as long as these stay: they change with ENGINE_REVISION, never by accident
     assert Recipe().key == "c31197fa22fc107a"
     assert Trial(Recipe(), 3).id("data") == "bda4d04fa19b1901"
+    assert Recipe(model="models:mlp", schedule="cosine").key == "8626001d1d23e963"
 
 
 def test_trial_identity_depends_on_recipe_seed_and_data():
@@ -136,6 +141,22 @@ BAD = [
     ({"normalization": "layer"}, "normalization: expected one of none, batch"),
     ({"normalization": "batch", "batch_size": 1}, "batch_size: batch normalisation needs at least 2"),
     ({"loss": "hinge"}, "loss: expected one of cross_entropy, mse"),
+    ({"model": "mlp"}, "model: expected the name of a function that makes a network, such as package.module:factory"),
+    ({"model": {"width": 3}}, "model: expected the name of a function"),
+    ({"model": "os.path:"}, "model: expected the name of a function"),
+    ({"model": "a b:c"}, "model: expected the name of a function"),
+    ({"model": {"name": "m:f", "a-b": 3}}, "model.a-b: expected a name of Python's"),
+    ({"model": {"name": "m:f", "deep": {"a": 1}}}, "model.deep: expected a name of Python's with a number, a text"),
+    ({"model": {"name": "m:f", "x": float("inf")}}, "model.x: expected a name of Python's"),
+    (
+        {"model": "m:f", "hidden": [3]},
+        "hidden: has no effect on a network of one's own, and model is m:f; leave",
+    ),
+    ({"model": "m:f", "dropout": 0.1}, "dropout: has no effect on a network of one's own"),
+    ({"model": "m:f", "calibration": "lsuv"}, "calibration: has no effect on a network of one's own"),
+    ({"schedule": "cosin"}, "did you mean 'cosine'?"),
+    ({"schedule": {"name": "step", "gamma": 2.0}}, "schedule.gamma: expected less than or equal to 1"),
+    ({"schedule": "linear", "optimizer": "rprop"}, "schedule: rprop looks at its lr before the first step alone"),
 ]
 
 
@@ -145,6 +166,29 @@ def test_bad_values_say_where_and_what(data, message):
         Recipe.from_dict(data, where="study.toml: recipe.")
     assert message in str(caught.value)
     assert str(caught.value).startswith("study.toml: recipe.")
+
+
+def test_a_model_is_a_name_and_arguments():
+    recipe = Recipe.from_dict({"model": {"width": 64, "name": "nets.mine:cnn", "kernels": [[3, 3], [5]]}})
+    assert recipe.model == Choice("nets.mine:cnn", (("kernels", ((3, 3), (5,))), ("width", 64)))
+    assert recipe.to_dict()["model"] == {"name": "nets.mine:cnn", "kernels": [[3, 3], [5]], "width": 64}
+    assert "hidden" not in recipe.to_dict()
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert Recipe(model="m:f").to_dict()["model"] == "m:f"
+    keys = {Recipe(model=m).key for m in ("m:f", {"name": "m:f", "x": 1}, {"name": "m:f", "x": "1"}, "m:g")}
+    assert len(keys) == 4
+
+
+def test_settings_of_a_model_and_a_schedule_are_set_by_their_keys():
+    data = Recipe.from_dict({"model": {"name": "m:f", "width": 64}, "schedule": "step"}).to_dict()
+    assert assign(data, "width", 32)["model"] == {"name": "m:f", "width": 32}
+    assert assign(data, "model.depth", 3)["model"] == {"name": "m:f", "width": 64, "depth": 3}
+    assert assign(data, "every", 2)["schedule"] == {"name": "step", "every": 2}
+    assert setting(Recipe.from_dict(data), "width") == 64
+    with pytest.raises(RecipeError, match="depth: unknown key"):
+        assign(data, "depth", 3)
+    with pytest.raises(RecipeError, match="there is no model; set model itself first"):
+        assign(Recipe().to_dict(), "model.width", 3)
 
 
 def test_all_problems_are_told_at_once():

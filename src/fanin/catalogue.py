@@ -18,7 +18,7 @@ from fanin.errors import RecipeError, nearest
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(2**31 - 1)]  # beyond it nothing is meant, and products of counts leave 64 bits
 
 
 @dataclass(frozen=True)
@@ -289,8 +289,8 @@ PRECISIONS: dict[str, Entry] = {
 _FINAL = {"final": (Annotated[float, Ge(0), Le(1)], 0.0)}
 _WARMUP = {"warmup": (Annotated[int, Ge(0)], 0)}
 
-# fanin.engine.schedules: a factor on the optimiser's lr for each epoch e = 1 .. E; with `warmup` = w > 0 it is e / (w + 1)
-# in the first w of them, and the formula sees the others as if they were all
+# fanin.engine.schedules: a factor on the optimiser's lr for each epoch e = 1 .. E. With `warmup` = w it is e / (w + 1)
+# in the first w of them, and the formula sees the others as if they were all.
 SCHEDULES: dict[str, Entry] = {
     "constant": Entry("1; after `warmup` epochs in which it rises linearly", _WARMUP),
     "step": Entry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping
 from functools import cache, cached_property, partial
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from annotated_types import Ge, Le, Lt
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.dataclasses import dataclass as validated
 
-from fanin.catalogue import TABLES, Count, Fraction, canonical
+from fanin.catalogue import STACKED_OPTIMIZERS, TABLES, Count, Fraction, canonical
+from fanin.code import looks_like_attribute
 from fanin.errors import RecipeError, nearest
 
 # Part of every trial's identity: raised when a change of the engine changes the numbers that a recipe leads to.
@@ -43,17 +45,17 @@ class Choice:
 
     def plain(self, table: str) -> str | dict[str, Any]:
         """As a TOML value: the bare name, or a table with the options that are not at their default."""
-        defaults = TABLES[table][self.name].options
-        changed = {k: _plain(v) for k, v in self.options if v != defaults[k][1]}
+        defaults = {} if table == "model" else TABLES[table][self.name].options
+        changed = {k: _plain(v) for k, v in self.options if k not in defaults or v != defaults[k][1]}
         return {"name": self.name} | changed if changed else self.name
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_listed(item) for item in value) if isinstance(value, list) else value
 
 
 @cache
@@ -80,6 +82,42 @@ def choose(table: str, value: Any) -> Choice:
         known = TABLES[table][name].options
         raise RecipeError("\n".join(problems(error, f"{table}.", known, of=name))) from None
     return Choice(name, tuple(sorted(checked.model_dump().items())))
+
+
+def choose_model(value: Any) -> Choice | None:
+    """A Choice from `"package.module:factory"` or a table of that name and the factory's keyword arguments; or None.
+
+    Nothing is imported: whether there is such a factory, and whether it takes them, is seen where it is called.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Choice):
+        value = {"name": value.name} | value.keywords()
+    if isinstance(value, str):
+        value = {"name": value}
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or not looks_like_attribute(name):
+        raise RecipeError(
+            "model: expected the name of a function that makes a network, such as package.module:factory, or a table "
+            f'such as {{name = "package.module:factory", width = 64}}; got {value!r}'
+        )
+    options = {key: _listed(item) for key, item in value.items() if key != "name"}
+    bad = [key for key, item in options.items() if not (key.isidentifier() and _is_argument(item))]
+    if bad:
+        raise RecipeError(
+            "\n".join(
+                f"model.{key}: expected a name of Python's with a number, a text, true, false or a list of those; "
+                f"got {options[key]!r}"
+                for key in bad
+            )
+        )
+    return Choice(name, tuple(sorted(options.items())))
+
+
+def _is_argument(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_argument, value))
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def problems(error: ValidationError, prefix: str, known: Collection[str], *, of: str) -> list[str]:
@@ -124,6 +162,8 @@ InitChoice = Annotated[Choice, BeforeValidator(partial(choose, "init"))]
 BiasInitChoice = Annotated[Choice, BeforeValidator(partial(choose, "bias_init"))]
 CalibrationChoice = Annotated[Choice, BeforeValidator(partial(choose, "calibration"))]
 PretrainingChoice = Annotated[Choice, BeforeValidator(partial(choose, "pretraining"))]
+ModelChoice = Annotated[Choice | None, BeforeValidator(choose_model)]
+ScheduleChoice = Annotated[Choice, BeforeValidator(partial(choose, "schedule"))]
 OptimizerChoice = Annotated[Choice, BeforeValidator(partial(choose, "optimizer"))]
 NormalizationName = Annotated[str, BeforeValidator(partial(_checked_name, "normalization"))]
 LossName = Annotated[str, BeforeValidator(partial(_checked_name, "loss"))]
@@ -150,14 +190,18 @@ Width = Annotated[int, Ge(1), Le(1_000_000)]
 
 @validated(frozen=True, kw_only=True, config=_STRICT)
 class Recipe:
-    """Everything that defines a trial but its seed: a multilayer perceptron and how it is trained.
+    """Everything that defines a trial but its seed: a multilayer perceptron or a user's network, and how it is trained.
 
+    model: None, or the function that makes a network of the user's own, "package.module:factory", or a table of its
+    name and keyword arguments. What describes the multilayer perceptron (PERCEPTRON_FIELDS) is then left at its
+    default; an init and a bias_init other than "default" are drawn anew in that network.
     hidden: widths of the hidden layers, first to last; () is softmax regression.
     outputs: units of the last layer; None means one per class. More are allowed: labels never name the rest.
     activation, init, bias_init, optimizer: a catalogue name, or a table with the name and its options. An init that
     draws the biases with the weights (random_asymmetric) takes the place of bias_init too. calibration: what adjusts
     the weights, once drawn, by what the first mini-batch does to them. pretraining: what replaces those of the hidden
     layers by weights learnt from all training inputs, without labels.
+    schedule: a factor on the optimiser's lr for each epoch.
     normalization: "none", or "batch" between Linear and activation. dropout: the probability of a zero after each
     hidden activation. precision: of the products in training, "fp32", "tf32" or "bf16"; evaluation is in float32.
     batch_size: the last incomplete batch of an epoch is dropped. labels: how many training examples have one, drawn by
@@ -166,6 +210,7 @@ class Recipe:
     Raises pydantic.ValidationError (a ValueError); `from_dict` raises RecipeError with one line per problem.
     """
 
+    model: ModelChoice = None
     hidden: Annotated[tuple[Width, ...], BeforeValidator(parse_widths)] = (256, 256)
     outputs: Width | None = None
     activation: ActivationChoice = dataclasses.field(default_factory=lambda: choose("activation", "relu"))
@@ -176,6 +221,7 @@ class Recipe:
     normalization: NormalizationName = "none"
     dropout: Fraction = 0.0
     optimizer: OptimizerChoice = dataclasses.field(default_factory=lambda: choose("optimizer", "adam"))
+    schedule: ScheduleChoice = dataclasses.field(default_factory=lambda: choose("schedule", "constant"))
     loss: LossName = "cross_entropy"
     precision: PrecisionName = "fp32"
     batch_size: Count = 100
@@ -190,6 +236,8 @@ class Recipe:
             *_uniform_problems("init", self.init),
             *_uniform_problems("bias_init", self.bias_init),
             *_pretraining_problems(self),
+            *_schedule_problems(self),
+            *_model_problems(self),
         ]
         if self.normalization == "batch" and self.batch_size < 2:
             found.append("batch_size: batch normalisation needs at least 2 examples in a batch; got 1")
@@ -207,9 +255,11 @@ class Recipe:
             raise RecipeError("\n".join(where + line for line in str(error).splitlines())) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain TOML data: every field that is set, choices in their shortest form."""
+        """As plain TOML data: every field that is set and has a meaning here, choices in their shortest form."""
         out: dict[str, Any] = {}
         for name in RECIPE_FIELDS:
+            if self.model is not None and name in PERCEPTRON_FIELDS:
+                continue
             value = getattr(self, name)
             if value is not None:
                 out[name] = value.plain(name) if isinstance(value, Choice) else _plain(value)
@@ -222,8 +272,11 @@ class Recipe:
         for field in ("calibration", "pretraining"):  # younger, see _content
             if content[field]["name"] == "none":
                 del content[field]
-        if self.labels is None:
-            del content["labels"]
+        if self.schedule == choose("schedule", "constant"):
+            del content["schedule"]
+        for field in ("labels", "model"):
+            if content[field] is None:
+                del content[field]
         return digest(content)
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -243,6 +296,18 @@ _YOUNGER: dict[str, tuple[tuple[str, Any], ...]] = dict.fromkeys(
 )
 
 RECIPE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Recipe))
+
+# what a network of the user's own settles itself, or what is there for the multilayer perceptron alone
+PERCEPTRON_FIELDS = (
+    "hidden",
+    "outputs",
+    "activation",
+    "calibration",
+    "pretraining",
+    "normalization",
+    "dropout",
+    "precision",
+)
 
 
 def _optimizer_problems(optimizer: Choice) -> list[str]:
@@ -264,6 +329,12 @@ def optimizer_flags(choice: Choice) -> dict[str, bool]:
     if "momentum" in options:
         flags["momentum"] = options["momentum"] != 0
     return flags
+
+
+def steps_on_card(recipe: Recipe) -> bool:
+    """Whether a whole stack of such trials takes its steps together on a card (fanin.engine.card)."""
+    plain = recipe.model is None and recipe.schedule == choose("schedule", "constant")
+    return plain and recipe.optimizer.name in STACKED_OPTIMIZERS
 
 
 def _uniform_problems(field: str, choice: Choice) -> list[str]:
@@ -289,6 +360,26 @@ def _pretraining_problems(recipe: Recipe) -> list[str]:
             "take denoising or autoencoder"
         )
     return found
+
+
+def _schedule_problems(recipe: Recipe) -> list[str]:
+    if recipe.optimizer.name == "rprop" and recipe.schedule != choose("schedule", "constant"):
+        return [
+            f"schedule: rprop looks at its lr before the first step alone; got {recipe.schedule.name}: take constant"
+        ]
+    return []
+
+
+def _model_problems(recipe: Recipe) -> list[str]:
+    if recipe.model is None:
+        return []
+    default = Recipe()
+    given = [field for field in PERCEPTRON_FIELDS if getattr(recipe, field) != getattr(default, field)]
+    return [
+        f"{field}: has no effect on a network of one's own, and model is {recipe.model.name}; leave {field} out, or "
+        "make it an argument of that function"
+        for field in given
+    ]
 
 
 def check_against(recipe: Recipe, *, examples: int, classes: int) -> None:

@@ -21,18 +21,25 @@ def assign(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         )
     if not option:
         return data | {field: value}
-    if field not in TABLES or not isinstance(getattr(Recipe(), field), Choice):
+    if field != "model" and (field not in TABLES or not isinstance(getattr(Recipe(), field), Choice)):
         raise RecipeError(f"{key}: {field} has no options; set {field} itself")
+    if field not in data:
+        raise RecipeError(f"{key}: there is no {field}; set {field} itself first")
     chosen = data[field] if isinstance(data[field], dict) else {"name": data[field]}
     return data | {field: chosen | {option: value}}
 
 
 def _owner(data: dict[str, Any], option: str) -> str:
-    """The field whose current choice has that option; the optimiser first, since lr and weight_decay are meant so."""
+    """The field whose current choice has that option; the optimiser first, since lr and weight_decay are meant so.
+
+    A model's options are those that are given.
+    """
     known: list[str] = list(RECIPE_FIELDS)
-    for field in ("optimizer", "init", "activation", "bias_init", "calibration", "pretraining"):
-        name = data[field]["name"] if isinstance(data[field], dict) else data[field]
-        options = TABLES[field][canonical(field, name)].options
+    for field in ("optimizer", "init", "activation", "bias_init", "calibration", "pretraining", "schedule", "model"):
+        if field not in data:
+            continue
+        given = data[field] if isinstance(data[field], dict) else {"name": data[field]}
+        options = given if field == "model" else TABLES[field][canonical(field, given["name"])].options
         if option in options:
             return field
         known += options

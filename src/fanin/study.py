@@ -9,7 +9,7 @@ import math
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -224,6 +224,23 @@ class Study:
     def to_toml(self) -> str:
         """The study as a TOML document that `from_toml` reads back to an equal Study."""
         return tomli_w.dumps(self.to_dict())
+
+
+def refuse_code(studies: Iterable[Study]) -> None:
+    """RecipeError if arms name networks of one's own: for studies from files, where the user has not allowed code."""
+    found: dict[str, str] = {}
+    for study in studies:
+        for arm in study.arms:
+            if arm.recipe.model is not None:
+                found.setdefault(arm.recipe.model.name, f"{study.name}, arm {arm.name!r}")
+    if found:
+        raise RecipeError(
+            "\n".join(
+                f"{where}: model: {name} is Python code, which no file may have run by itself; look at it and, if you "
+                "trust it, say --allow-code"
+                for name, where in found.items()
+            )
+        )
 
 
 def _document(path: Path) -> dict[str, Any]:

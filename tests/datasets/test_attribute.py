@@ -108,7 +108,7 @@ def test_progress_is_told():
     [
         ("toyz:X", ["no module named 'toyz'", "did you mean 'toys'"]),
         ("toys:torchi", ["has no 'torchi'", "did you mean 'torchy'"]),
-        ("burnt:X", ["importing burnt failed", "ZeroDivisionError"]),
+        ("burnt:X", ["importing burnt raised", "ZeroDivisionError"]),
         ("needy:X", ["surely_not_installed", "install"]),
         ("toys:broken", ["toys:broken", "RuntimeError: the disk fell off", "without arguments"]),
         ("toys:needs", ["TypeError", "argument"]),

@@ -17,7 +17,7 @@ LOADERS = {"torch.load", "torch.jit.load", "torch.hub.load", "torch.package.Pack
 # Connections between the driver and its own worker processes pickle plain data over an inherited pipe (SECURITY.md).
 CONNECTIONS = {"driver/pool.py", "driver/worker.py"}
 # `module:attr`, which the user names on the command line or allows, and fanin's own lazily loaded names (PEP 562).
-IMPORTERS = {"datasets/attribute.py", "cli/code.py", "training/named.py", "__init__.py"}
+IMPORTERS = {"code.py", "__init__.py"}
 
 
 def dotted(node: ast.AST) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from fanin.errors import FaninError, nearest
+from fanin import code
+from fanin.errors import FaninError
 
 
 def named(flag: str, spec: str) -> Any:
@@ -17,32 +13,14 @@ def named(flag: str, spec: str) -> Any:
 
     This RUNS the module's code, with the current directory first on sys.path.
     """
-    module, _, path = spec.partition(":")
-    if not module or not path:
+    if not code.looks_like_attribute(spec):
         raise FaninError(f"{flag}: expected MODULE:ATTR, such as package.module:make_model; got {spec!r}")
-    with here_first():
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-                known = [entry.stem for entry in Path.cwd().glob("*.py")]
-                raise FaninError(
-                    f"{flag} {spec}: no module named {error.name!r} in {Path.cwd()} or among the installed "
-                    f"packages{nearest(error.name, known)}"
-                ) from error
-            raise FaninError(f"{flag} {spec}: importing {module} failed: {error}; install what it needs") from error
-        except Exception as error:
-            raise FaninError(f"{flag} {spec}: importing {module} raised {type(error).__name__}: {error}") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise FaninError(f"{flag} {spec}: {module} has no {part!r}{nearest(part, dir(found))}")
-        found = getattr(found, part)
-    return found
+    return code.named(spec, where=flag)
 
 
 def made(flag: str, spec: str, make: Any) -> Any:
     """make(), told as the user's code where it raises."""
-    with here_first():
+    with code.first_on_path():
         try:
             return make()
         except Exception as error:
@@ -50,16 +28,3 @@ def made(flag: str, spec: str, make: Any) -> Any:
                 f"{flag} {spec}: called without arguments it raised {type(error).__name__}: {error}; expected a "
                 "function or class that needs none"
             ) from error
-
-
-@contextmanager
-def here_first() -> Iterator[None]:
-    """The current directory is first on sys.path, as for `python -m`."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()  # the file may have been written a moment ago
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)

@@ -32,6 +32,7 @@ def explain(
     out: Path | None = None,
     permutations: int = 16,
     json: Annotated[bool, Parameter(negative=())] = False,
+    allow_code: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Say which setting makes the difference between two arms, and how much of it.
 
@@ -69,16 +70,21 @@ def explain(
         Orders of change that are run where more than four settings differ.
     json
         Print everything as JSON on standard output, and nothing else there.
+    allow_code
+        Run the Python code that studies name as model, or a folder's study as its data; look at it first.
     """
     from fanin.cli.progress import make_watcher, stderr
     from fanin.cli.results import prepare
     from fanin.cli.run import load_data
     from fanin.proof.explain import explain as explained
+    from fanin.study import Study, refuse_code
 
     found, spec = _studies(study)
     sides = [_arm(found, study, name) for name in (a, b)]
     quiet = stderr()
-    dataset = load_data(data or spec or "auto", data_dir, quiet)
+    if not allow_code:
+        refuse_code(Study(name=study, arms=(arm,)) for arm in sides)
+    dataset = load_data(data or spec or "auto", data_dir, quiet, allow_code=allow_code or data is not None)
     with make_watcher(quiet, lambda _: None, prepare) as watcher:
         answer = explained(
             *sides,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 _What = Literal[
-    "studies", "initializers", "calibrations", "pretrainings", "activations", "optimizers", "precisions", "datasets"
+    "studies",
+    "initializers",
+    "calibrations",
+    "pretrainings",
+    "activations",
+    "optimizers",
+    "schedules",
+    "precisions",
+    "datasets",
 ]
 
 
@@ -50,6 +58,7 @@ def _entries(what: str) -> list[tuple[str, str]]:
         "pretrainings": catalogue.PRETRAININGS,
         "activations": catalogue.ACTIVATIONS,
         "optimizers": catalogue.OPTIMIZERS,
+        "schedules": catalogue.SCHEDULES,
         "precisions": catalogue.PRECISIONS,
     }[what]
     rows = []

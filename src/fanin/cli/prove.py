@@ -59,12 +59,12 @@ def prove(
     json
         Print everything as JSON on standard output, and nothing else there.
     """
+    from fanin.code import named
     from fanin.proof.prove import prove as proved  # `--help` stays fast
     from fanin.proof.remedies import remedy
-    from fanin.training.named import named
 
     wanted = {text: remedy(text) for text in remedies}
-    make = named(model, expected="a function that makes a network")
+    make = named(model, expected="a function that makes a network", lasting=True)
     train, held_out = examples(data, data_dir)
     found = proved(
         make,
@@ -108,13 +108,13 @@ def _split(dataset: Dataset, which: str) -> tuple[Any, Any]:
 
 def loss_of(text: str | None) -> Any:
     """A loss by its name or by package.module:function; None as it is."""
+    from fanin.code import named
     from fanin.proof.remedies import LOSSES, unknown
-    from fanin.training.named import named
 
     if text is None:
         return None
     if ":" in text:
-        return named(text, expected="a loss")
+        return named(text, expected="a loss", lasting=True)
     if text not in LOSSES:
         raise FaninError(unknown("--loss", text, LOSSES))
     return LOSSES[text]
@@ -124,13 +124,13 @@ def optimizer_of(text: str | None) -> Any:
     """An optimiser's factory by "sgd,lr=0.1" or by package.module:function; None as it is."""
     from functools import partial
 
+    from fanin.code import named
     from fanin.proof.remedies import OPTIMIZERS, remedy, unknown
-    from fanin.training.named import named
 
     if text is None:
         return None
     if ":" in text:
-        return named(text, expected="a function of parameters that makes an optimiser")
+        return named(text, expected="a function of parameters that makes an optimiser", lasting=True)
     options = dict(remedy(f"optimizer={text}").options)
     name = str(options.pop("name", ""))
     if name.lower() not in OPTIMIZERS:

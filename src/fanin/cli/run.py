@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole
 from fanin.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -29,17 +30,18 @@ Many = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False
 
 def run(
     *studies: str,
-    seeds: int | None = None,
+    seeds: Whole | None = None,
     data: str = "auto",
     data_dir: Path | None = None,
     device: str = "auto",
-    jobs: int | None = None,
+    jobs: Whole | None = None,
     out: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=(), consume_multiple=False)] = None,
     vary: Many = None,
     keep_weights: Literal["first", "all", "none"] = "first",
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
+    allow_code: Annotated[bool, Parameter(negative=())] = False,
     executor: Literal["inline", "local", "ray", "dask"] = "local",
     address: str | None = None,
     time_limit: str | None = None,
@@ -72,12 +74,15 @@ def run(
         Say what would be run, and stop.
     json
         Print the results as JSON on standard output, and nothing else there.
+    allow_code
+        Run the Python code that study files name as model; look at it first, for it has your rights.
     executor
         Where trials are trained: inline in this process, local worker processes, a ray or a dask cluster.
     address
         The cluster's: auto, local (start one here), ray://HOST:PORT, tcp://HOST:PORT of a dask scheduler.
     time_limit
-        Stop before so much time has passed, such as 90s, 30m or 2h; the same command goes on.
+        Stop before so much time has passed, such as 90s, 30m or 2h; the same command goes on. With --jobs 0 it is
+        looked at after each epoch only: leave room for one.
     """
     from fanin.cli.progress import make_watcher, stderr  # `--help` stays fast
     from fanin.cli.results import prepare
@@ -86,7 +91,7 @@ def run(
     from fanin.driver.deadline import seconds_of
 
     end = time.monotonic() + seconds_of(time_limit) if time_limit else None  # loading the data counts
-    chosen = _chosen(studies, set_ or [], vary or [], seeds)
+    chosen = _chosen(studies, set_ or [], vary or [], seeds, allow_code=allow_code)
     quiet = stderr()
     dataset = load_data(data, data_dir, quiet)
     folder = out or Path("runs") / f"{_label(studies)}-{dataset.name}"
@@ -135,9 +140,13 @@ def load_data(spec: str, data_dir: Path | None, console: Console, *, allow_code:
     return dataset
 
 
-def _chosen(names: tuple[str, ...], sets: list[str], varies: list[str], seeds: int | None) -> list[Study]:
+def _chosen(
+    names: tuple[str, ...], sets: list[str], varies: list[str], seeds: int | None, *, allow_code: bool
+) -> list[Study]:
+    """The studies as they are to be run. Code that --set and --vary name is the user's own word; a file's is not."""
     from fanin.bundle import find
     from fanin.overrides import override
+    from fanin.study import refuse_code
 
     if not names:
         raise RecipeError("expected at least one study, such as lab9; see `fanin list studies`")
@@ -147,6 +156,8 @@ def _chosen(names: tuple[str, ...], sets: list[str], varies: list[str], seeds: i
     for study in (study for name in names for study in find(name)):
         if study not in found:
             found.append(study)
+    if not allow_code:
+        refuse_code(found)
     chosen = [override(study, sets, varies) for study in found]
     return [study.changed(seeds=seeds) if seeds else study for study in chosen]
 
@@ -202,7 +213,7 @@ class _Shown:
             return
         with Store.open(self._folder) as store:
             stored = next(s for s in store.studies() if s.study.name == study.name)
-            summary = summarize(stored, store.records(stored.study))
+            summary = summarize(stored, store)
         text = io.StringIO()
         shape = Console()
         print_table(summary, Console(file=text, width=shape.width, force_terminal=shape.is_terminal))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from fanin.code import looks_like_attribute
 from fanin.datasets.arrays import Dataset as Dataset
 from fanin.datasets.arrays import Split as Split
 from fanin.datasets.arrays import check_values as check_values
-from fanin.datasets.attribute import load_attribute, looks_like_attribute
+from fanin.datasets.attribute import load_attribute
 from fanin.datasets.digits import load_digits
 from fanin.datasets.fetch import Progress as Progress
 from fanin.datasets.files import load_path, looks_like_path

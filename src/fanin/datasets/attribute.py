@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fanin.code import first_on_path, named
+from fanin.code import looks_like_attribute as looks_like_attribute  # noqa: PLC0414 - found here as well
 from fanin.datasets.arrays import Array, Dataset, check_values
 from fanin.datasets.assemble import Examples, assemble
 from fanin.datasets.fetch import Progress, silent
-from fanin.errors import DataError, nearest
+from fanin.errors import DataError
 
-_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FORMS = (
     "(X, y), (X_train, y_train, X_test, y_test), ((X_train, y_train), (X_test, y_test)), a fanin Dataset, "
     "a torch-style data set of (x, y), or a pair of them"
 )
-
-
-def looks_like_attribute(spec: str) -> bool:
-    """Whether a spec has the form `module:attr`."""
-    return _SPEC.fullmatch(spec) is not None
 
 
 def load_attribute(spec: str, progress: Progress | None = None) -> Dataset:
@@ -35,26 +27,14 @@ def load_attribute(spec: str, progress: Progress | None = None) -> Dataset:
     Security: this imports the module and calls the function, that is, it RUNS their code with your rights.
     Give only names of code that you trust. The current directory is on sys.path while this happens.
     """
-    with _current_directory_first():
-        value = _looked_up(spec)
+    with first_on_path():
+        value = named(spec, expected="a data set", error=DataError)
         with _blame(spec):
             if callable(value) and not _is_torch_style(value):
                 value = value()
             if isinstance(value, Dataset):
                 return check_values(value)
             return _from_value(value, spec, progress or silent)
-
-
-@contextmanager
-def _current_directory_first() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()  # the file may have been written a moment ago
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
 
 
 @contextmanager
@@ -70,27 +50,6 @@ def _blame(spec: str) -> Iterator[None]:
             "when called "
             f"without arguments, {_FORMS}"
         ) from error
-
-
-def _looked_up(spec: str) -> Any:
-    name, _, attribute = spec.partition(":")
-    try:
-        value: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            here = [entry.stem for entry in Path.cwd().glob("*.py")]
-            raise DataError(
-                f"{spec}: no module named {error.name!r} in {Path.cwd()} or among the installed "
-                f"packages{nearest(name, here)}"
-            ) from error
-        raise DataError(f"{spec}: importing {name} failed: {error}; install what it needs") from error
-    except Exception as error:
-        raise DataError(f"{spec}: importing {name} failed: {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise DataError(f"{spec}: {name} has no {part!r}{nearest(part, dir(value))}")
-        value = getattr(value, part)
-    return value
 
 
 def _from_value(value: Any, spec: str, progress: Progress) -> Dataset:

@@ -85,12 +85,18 @@ def factors_of(a: Recipe, b: Recipe) -> tuple[Factor, ...]:
     found = []
     for field in a.differences(b):
         one, other = getattr(a, field), getattr(b, field)
-        if isinstance(one, Choice) and isinstance(other, Choice) and one.name == other.name:
+        if _same_but_numbers(one, other):
             mine, theirs = one.keywords(), other.keywords()
             found += [Factor(f"{field}.{key}", mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]]
         else:
             found.append(Factor(field, *(v.plain(field) if isinstance(v, Choice) else v for v in (one, other))))
     return tuple(found)
+
+
+def _same_but_numbers(one: Any, other: Any) -> bool:
+    """Whether both choose the same, and say the same of it: of a user's network an option may be said by one alone."""
+    choices = isinstance(one, Choice) and isinstance(other, Choice) and one.name == other.name
+    return choices and one.keywords().keys() == other.keywords().keys()
 
 
 def recipe_at(b: Recipe, factors: Sequence[Factor], cell: int) -> Recipe:
