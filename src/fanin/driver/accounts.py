@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fanin.datasets import Dataset
-from fanin.driver import weights
+from fanin.driver import checkpoints, weights
 from fanin.driver.fingerprint import differences, fingerprint
-from fanin.driver.messages import Failed, Finished, Task
+from fanin.driver.messages import Failed, Finished, Place, Task
 from fanin.driver.plan import Cohort, distinct, epoch_seconds
 from fanin.driver.watcher import Watcher
 from fanin.errors import DataError
@@ -50,10 +51,36 @@ class Accounts:
         self._known = {i for i in known if i not in keep or weights.path_of(store.folder, i).is_file()}
         self._fingerprints = {fingerprint(environment) for environment in store.environments()}
         self._ran, self._unsaved = 0, 0
+        self._place: Place | None = None
 
     def missing(self) -> list[tuple[Trial, str]]:
         """Trials without a result, or without the weights that are to be kept."""
         return [(trial, trial_id) for trial, trial_id in self._all if trial_id not in self._known]
+
+    def begun(self) -> list[list[str]]:
+        """Stacks of missing trials that have a check-point; those that can be of no more use are removed first."""
+        try:
+            self._place = checkpoints.prepare(self._store.folder)
+            missing = {trial_id for _, trial_id in self.missing()}
+            stacks = checkpoints.sweep(
+                self._place, lambda ids: self._store.finished(ids) - missing, self._watcher.noticed
+            )
+            return [stack for stack in stacks if missing.issuperset(stack)]
+        except (DataError, OSError) as error:
+            self._place = None
+            self._watcher.noticed(f"trials that train for long have no check-points: {error}")
+            return []
+
+    def has_checkpoint(self, cohort: Cohort) -> bool:
+        """Whether the cohort, tried again as it is, would go on from somewhere."""
+        return self._place is not None and checkpoints.exists(self._place, cohort.ids)
+
+    def close(self) -> None:
+        """All cohorts have had their end: what check-points still help nobody are removed."""
+        if self._place is not None:
+            with suppress(OSError):  # the next run does it
+                checkpoints.sweep(self._place, self._store.finished, self._watcher.noticed)
+                checkpoints.close(self._place)
 
     def begin(self, cohorts: Sequence[Cohort]) -> None:
         """Tell the watcher what is to come; studies that need nothing are complete at once."""
@@ -63,7 +90,9 @@ class Accounts:
 
     def task(self, cohort: Cohort, path: str) -> Task:
         """What a worker is told about a cohort."""
-        return Task(cohort.trials, cohort.ids, path, self._keep & frozenset(cohort.ids))
+        keep = self._keep & frozenset(cohort.ids)
+        folder = Path.cwd() if cohort.recipe.model is not None else None
+        return Task(cohort.trials, cohort.ids, path, keep, self._place, folder)
 
     def path(self, now: dict[str, object]) -> str:
         """The matmul path of this folder's earlier trials on such a machine, else the one it would take now."""
@@ -90,6 +119,10 @@ class Accounts:
         work = members * self._epoch(cohort)
         cohort.work_done += work
         self._watcher.advanced(work)
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know of a cohort that goes on."""
+        self._watcher.noticed(text)
 
     def take_back(self, cohort: Cohort, why: str) -> None:
         """A cohort's work is lost and will be done again."""
@@ -142,6 +175,8 @@ class Accounts:
             self._store.add(trial, self._dataset.fingerprint, record)
             self._ran += 1
             self._watcher.recorded(trial, record)
+        if self._place is not None and all(record.status != "failed" for record in records):
+            checkpoints.forget(self._place, cohort.ids)
         self._close(cohort.ids)
 
     def _close(self, ids: Iterable[str]) -> None:

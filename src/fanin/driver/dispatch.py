@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fanin.driver.accounts import Accounts
 from fanin.driver.deadline import Deadline, TimeUp
 from fanin.driver.executors.protocol import Executor
-from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Ready, Restarted
+from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Noticed, Ready, Restarted
 from fanin.driver.plan import Cohort
 
 MAX_ATTEMPTS = 3  # a trial whose worker dies so often when it is trained alone is reported as failed
@@ -53,6 +53,8 @@ class _Floor:
             case EpochDone():
                 self._accounts.advance(cohort, event.members)
                 self._deadline.check()  # a cohort in this process is heard only here
+            case Noticed():
+                self._accounts.notice(event.text)
             case Restarted():
                 self._accounts.take_back(cohort, f"{event.reason}; trying again")
             case Finished() | Failed():
@@ -82,9 +84,10 @@ class _Floor:
 def _lost(cohort: Cohort, reason: str, accounts: Accounts) -> list[Cohort]:
     """What is tried again after a worker's death, which may have been want of memory: a stack's halves, a trial alone.
 
-    A trial that has been alone and lost MAX_ATTEMPTS times is recorded as failed.
+    A stack with a check-point is tried once more as it is: its halves would begin anew. A trial that has been alone
+    and lost MAX_ATTEMPTS times is recorded as failed.
     """
-    if len(cohort.trials) > 1:
+    if len(cohort.trials) > 1 and not (cohort.attempts == 0 and accounts.has_checkpoint(cohort)):
         accounts.take_back(cohort, f"{reason}; trying again in halves")
         return cohort.halves()
     cohort.attempts += 1

@@ -19,13 +19,31 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a run's check-points are: in `folder`, for those who find `token` in it (see driver.checkpoints).
+
+    seconds: of work that a stack may do without one.
+    """
+
+    folder: Path
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Task:
-    """Train these trials by the matmul path `path`; send back the parameters of those in `keep`."""
+    """Train these trials by the matmul path `path`; send back the parameters of those in `keep`.
+
+    checkpoints: where stacks that train for long leave their state, and find it; None for nowhere. folder: where
+    networks of the user's own are looked for first, if the trials have one.
+    """
 
     trials: list[Trial]
     ids: list[str]
     path: str
     keep: frozenset[str]
+    checkpoints: Place | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,13 @@ class EpochDone:
     """So many members of the running cohort have finished one more epoch (or one member so many)."""
 
     members: int
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something that the user should know of the running cohort, in words; it goes on."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -74,5 +99,6 @@ class Restarted:
     reason: str
 
 
-Answer = Ready | EpochDone | Finished | Failed
+Word = EpochDone | Noticed  # on the way
+Answer = Ready | Word | Finished | Failed
 Event = Answer | Died | Restarted

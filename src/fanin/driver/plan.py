@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fanin.catalogue import STACKED_OPTIMIZERS
-from fanin.recipe import Recipe, Trial, optimizer_flags
+from fanin.recipe import Recipe, Trial, optimizer_flags, steps_on_card
 
 # One thread's products run at about this rate, and each tensor operation costs about this much besides: rough figures,
 # good enough to weigh trials against each other for the progress bar and to see which networks are too small to fill
@@ -49,6 +48,7 @@ class Cohort:
 def cohort_key(recipe: Recipe) -> tuple[object, ...]:
     """What changes shapes or operations; recipes with equal keys may share a stack."""
     return (
+        recipe.model,
         recipe.hidden,
         recipe.outputs,
         recipe.activation,
@@ -66,13 +66,26 @@ def cohort_key(recipe: Recipe) -> tuple[object, ...]:
 
 
 def plan(
-    trials: Iterable[tuple[Trial, str]], *, features: int, classes: int, workers: int, device: str = "cpu"
+    trials: Iterable[tuple[Trial, str]],
+    *,
+    features: int,
+    classes: int,
+    workers: int,
+    device: str = "cpu",
+    begun: Sequence[Sequence[str]] = (),
 ) -> list[Cohort]:
-    """Cohorts in the order in which their first trials appear; no stack is so large that a worker would stand idle."""
-    groups: dict[tuple[object, ...], list[tuple[Trial, str]]] = {}
-    for trial, trial_id in trials:
-        groups.setdefault(cohort_key(trial.recipe), []).append((trial, trial_id))
+    """Cohorts in the order in which their first trials appear; no stack is so large that a worker would stand idle.
+
+    begun: stacks, by their trials' ids, that an earlier run left with a check-point: they come first, and as they were.
+    """
+    left = {trial_id: trial for trial, trial_id in trials}
     cohorts = []
+    for ids in begun:
+        if left.keys() >= set(ids):  # a trial may stand in two check-points: of a stack, and of its half
+            cohorts.append(Cohort([left.pop(trial_id) for trial_id in ids], list(ids)))
+    groups: dict[tuple[object, ...], list[tuple[Trial, str]]] = {}
+    for trial_id, trial in left.items():
+        groups.setdefault(cohort_key(trial.recipe), []).append((trial, trial_id))
     for members in groups.values():
         size = min(stack_size(members[0][0].recipe, features, classes, device), -(-len(members) // workers))
         for start in range(0, len(members), size):
@@ -84,9 +97,12 @@ def plan(
 def stack_size(recipe: Recipe, features: int, classes: int, device: str = "cpu") -> int:
     """Members of a stack: on a CPU 1 for a network that fills a core alone, more for a small one; on a card many.
 
-    LBFGS searches along one network's direction, and products of single examples do not stack exactly: both go alone.
+    LBFGS searches along one network's direction, and products of single examples do not stack exactly: both go alone,
+    and so does a network of the user's own, which autograd trains.
     """
-    if device == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS:
+    if recipe.model is not None:
+        return 1
+    if device == "cuda" and steps_on_card(recipe):
         return _LARGEST_ON_A_CARD
     if recipe.optimizer.name == "lbfgs" or recipe.batch_size == 1:
         return 1
@@ -106,7 +122,10 @@ def _products(recipe: Recipe, features: int, classes: int) -> list[int]:
 
 
 def epoch_seconds(recipe: Recipe, *, examples: int, tests: int, features: int, classes: int) -> float:
-    """About how long an epoch of one trial takes on one core; only ratios matter."""
+    """About how long an epoch of one trial takes on one core; only ratios matter.
+
+    A network of the user's own is taken for a perceptron of the usual size: who knows what it holds.
+    """
     steps = (recipe.labels or examples) // recipe.batch_size
     evaluations = 10 if recipe.optimizer.name == "lbfgs" else 1
     layers = len(recipe.hidden) + 1

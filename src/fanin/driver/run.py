@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fanin.code import source_of
 from fanin.datasets import Dataset, check_values, load
 from fanin.driver.accounts import Accounts, Run
 from fanin.driver.deadline import Deadline
@@ -18,7 +19,7 @@ from fanin.driver.watcher import Watcher
 from fanin.errors import FaninError, RecipeError
 from fanin.recipe import check_against
 from fanin.store import Store
-from fanin.study import Study
+from fanin.study import Study, refuse_code
 
 
 def run(
@@ -36,6 +37,7 @@ def run(
     executor: str = "local",
     address: str | None = None,
     time_limit: float | None = None,
+    allow_code: bool = True,
 ) -> Run:
     """Run what is missing of `studies` and leave records in `out`/fanin.sqlite.
 
@@ -46,17 +48,20 @@ def run(
     executor: "local", "inline", "ray" or "dask" (see docs/cluster.md); records are the same bits on machines of one
     kind. address: the cluster's; without one it is found in the environment, or started on this machine.
     time_limit: seconds after which TimeUp, a FaninError, is raised; what is finished by then is in the store.
-    Raises FaninError for what the user can mend, before anything is trained.
+    allow_code: False refuses studies that name networks of one's own, and data sets as module:attr: for files that come
+    from somebody else. Raises FaninError for what the user can mend, before anything is trained.
     """
     watcher = watcher or Watcher()
     deadline = Deadline(time_limit)
     check_executor(executor, jobs, address)
+    if not allow_code:
+        refuse_code(studies)
     if seeds is not None:
         studies = [study.changed(seeds=seeds) for study in studies]
     if isinstance(data, Dataset):
         dataset = check_values(data)
     else:
-        dataset, data_spec = load(data, data_dir=data_dir), data
+        dataset, data_spec = load(data, data_dir=data_dir, allow_code=allow_code), data
     if not (executor in CLUSTERS and device == "cuda"):  # the cards are the cluster's
         device = resolve_device(device)
     check(studies, dataset, device)
@@ -66,6 +71,7 @@ def run(
             watcher.noticed(store.notice)
         for study in studies:
             store.put_study(study, describe(dataset, data_spec))
+        _tell_of_changed_code(studies, store, watcher)
         accounts = Accounts(studies, dataset, store, watcher, keep)
         if accounts.missing():
             crew = make_executor(executor, dataset, device=device, jobs=jobs, address=address)
@@ -73,6 +79,19 @@ def run(
         else:
             accounts.begin([])
         return accounts.result()
+
+
+def _tell_of_changed_code(studies: Sequence[Study], store: Store, watcher: Watcher) -> None:
+    """Results are found again by the name of a user's network: that its code has changed since is worth a word."""
+    models = {arm.recipe.model.name for study in studies for arm in study.arms if arm.recipe.model is not None}
+    earlier = {(e["model"], e["model_source"]) for e in store.environments() if e.get("model_source")} if models else ()
+    for name in sorted({name for name, _ in earlier} & models):
+        now = source_of(name)
+        if now is not None and any(source != now for model, source in earlier if model == name):
+            watcher.noticed(
+                f"warning: the file of {name} has changed since earlier trials in {store.folder}, whose results stay "
+                "as they are: to train them again, run into a new folder with --out"
+            )
 
 
 def _train(crew: Executor, dataset: Dataset, device: str, accounts: Accounts, deadline: Deadline) -> None:
@@ -84,10 +103,12 @@ def _train(crew: Executor, dataset: Dataset, device: str, accounts: Accounts, de
             classes=dataset.n_classes,
             workers=crew.workers,
             device=device,
+            begun=accounts.begun() if device == "cpu" else (),
         )
         crew.start(len(cohorts))
         accounts.begin(cohorts)
         dispatch(crew, cohorts, accounts, deadline)
+        accounts.close()
 
 
 def check(studies: Sequence[Study], dataset: Dataset, device: str) -> None:

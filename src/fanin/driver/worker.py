@@ -15,18 +15,21 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from fanin.catalogue import STACKED_OPTIMIZERS
 from fanin.datasets import Dataset, open_shared
+from fanin.driver import checkpoints
 from fanin.driver.deadline import TimeUp
-from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Ready, Setup, Task
+from fanin.driver.fingerprint import KEYS
+from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Noticed, Ready, Setup, Task, Word
 from fanin.driver.weights import pack
 from fanin.engine import exactness, matmul
+from fanin.engine.checkpoint import Checkpoint
 from fanin.engine.data import Data
 from fanin.engine.environment import environment
 from fanin.engine.ledger import Outcome
 from fanin.engine.network import widths
 from fanin.engine.train import train
-from fanin.recipe import Trial
+from fanin.errors import FaninError
+from fanin.recipe import ENGINE_REVISION, Trial, steps_on_card
 
 _SECONDS_BETWEEN_WORDS = 0.1  # small networks finish hundreds of epochs a second, and the driver hears them all
 
@@ -47,8 +50,8 @@ class Worker:
         matmul.use(preferred_path(self._device))
         return Ready(environment(self._device, members=1))
 
-    def answer(self, task: Task, say: Callable[[EpochDone], object]) -> Finished | Failed:
-        """The task's records, or why there are none; `say` hears of epochs on the way."""
+    def answer(self, task: Task, say: Callable[[Word], object]) -> Finished | Failed:
+        """The task's records, or why there are none; `say` hears of epochs, and what is to be noticed, on the way."""
         try:
             return self.train(task, say)
         except (EOFError, ConnectionError, TimeUp):  # there is nobody to answer to
@@ -56,14 +59,24 @@ class Worker:
         except Exception as error:
             return Failed(explain(error))
 
-    def train(self, task: Task, say: Callable[[EpochDone], object]) -> Finished:
+    def train(self, task: Task, say: Callable[[Word], object]) -> Finished:
         """The records of a task's trials, in their order."""
         _settle()
         matmul.use(task.path)
         outcomes: list[Outcome] = []
         on_epoch = _gathered(say)
-        for trials, ids in self._stacks(task):
-            outcomes += train(trials, ids, self._data, device=self._device, on_epoch=on_epoch)
+        stacks = self._stacks(task)
+        for trials, ids in stacks:
+            checkpoint = self._checkpoint(task, ids, len(stacks), say)
+            outcomes += train(
+                trials,
+                ids,
+                self._data,
+                device=self._device,
+                on_epoch=on_epoch,
+                checkpoint=checkpoint,
+                folder=task.folder,
+            )
         kept = {
             outcome.record.trial_id: self._packed(trial, outcome)
             for trial, outcome in zip(task.trials, outcomes, strict=True)
@@ -71,11 +84,19 @@ class Worker:
         }
         return Finished([outcome.record for outcome in outcomes], kept)
 
+    def _checkpoint(self, task: Task, ids: list[str], stacks: int, say: Callable[[Word], object]) -> Checkpoint | None:
+        """Where a stack of the task, one of so many, leaves its state: at the end too, for it is recorded with them."""
+        now = environment(self._device, members=len(ids))
+        runs_on = {key: now[key] for key in KEYS} | {"revision": ENGINE_REVISION}
+        return checkpoints.of_stack(
+            task.checkpoints, ids, share=stacks, runs_on=runs_on, notice=lambda text: say(Noticed(text))
+        )
+
     def _stacks(self, task: Task) -> list[tuple[list[Trial], list[str]]]:
         """The task in one stack if stacked products are exact here, else every trial alone."""
         recipe = task.trials[0].recipe
         sizes = tuple(widths(recipe, self._data.features, self._data.classes))
-        on_a_card = self._device.type == "cuda" and recipe.optimizer.name in STACKED_OPTIMIZERS
+        on_a_card = self._device.type == "cuda" and steps_on_card(recipe)
         if on_a_card or len(task.trials) == 1 or self._exact(task, sizes):
             return [(task.trials, task.ids)]
         return [([trial], [trial_id]) for trial, trial_id in zip(task.trials, task.ids, strict=True)]
@@ -132,7 +153,9 @@ def preferred_path(device: torch.device) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """One line: the error and where it was raised."""
+    """One line: the error and where it was raised; of what the user can mend its own words."""
+    if isinstance(error, FaninError):
+        return "; ".join(str(error).splitlines())
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})"  # noqa: PTH119
 

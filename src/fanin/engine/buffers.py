@@ -7,6 +7,8 @@ what is done to it in a stack is what is done to it alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 _PITCH = 64  # elements; kernels unroll two or four registers of at most 64 bytes
@@ -26,3 +28,13 @@ def whole(buffer: Tensor) -> Tensor:
 def pitch(count: int) -> int:
     """`count` rounded up to a multiple of 64."""
     return -(-count // _PITCH) * _PITCH
+
+
+def refill(mine: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
+    """Copy tensors into those that are there; ValueError unless they are as many, of the same shapes and dtypes."""
+    for ours, other in zip(mine, theirs, strict=True):
+        if (ours.shape, ours.dtype) != (other.shape, other.dtype):
+            raise ValueError(
+                f"expected {ours.dtype} of shape {tuple(ours.shape)}; got {other.dtype}, {tuple(other.shape)}"
+            )
+        ours.copy_(other)

@@ -20,7 +20,8 @@ from fanin.recipe import Recipe
 class Data:
     """Inputs (N, features) uint8 or float32 as stored, labels (N,); training sees inputs * scale.
 
-    room: a folder, the same for all workers of a run, for what trials of equal seeds share.
+    room: a folder, the same for all workers of a run, for what trials of equal seeds share. image_shape: height and
+    width of the picture that a row is, None if it is none.
     """
 
     train_inputs: Tensor
@@ -30,12 +31,19 @@ class Data:
     scale: float
     classes: int
     room: Path | None = None
+    image_shape: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, *, room: Path | None = None) -> Data:
         """The data set on `device`; on the CPU its memory is shared, not copied."""
         parts = (dataset.train.inputs, dataset.train.labels, dataset.test.inputs, dataset.test.labels)
-        return cls(*(_shared(p).to(device) for p in parts), scale=dataset.scale, classes=dataset.n_classes, room=room)
+        return cls(
+            *(_shared(p).to(device) for p in parts),
+            scale=dataset.scale,
+            classes=dataset.n_classes,
+            room=room,
+            image_shape=dataset.image_shape,
+        )
 
     @property
     def features(self) -> int:

@@ -67,7 +67,10 @@ def save_weights(path: Path, recipe: Recipe, state: dict[str, Tensor], metadata:
 
 
 def load_weights(path: Path | str) -> tuple[nn.Sequential, dict[str, str]]:
-    """The trained network of a file that `save_weights` wrote, and its metadata."""
+    """The trained network of a file that `save_weights` wrote, and its metadata.
+
+    StoreError if it cannot be read, or holds the state_dict of a network of the user's own: no file has code run.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
@@ -77,6 +80,12 @@ def load_weights(path: Path | str) -> tuple[nn.Sequential, dict[str, str]]:
     if "recipe" not in metadata:
         raise StoreError(f"{path}: no recipe in its metadata; expected a file that fanin wrote")
     try:
-        return to_sequential(Recipe.from_dict(json.loads(metadata["recipe"])), state), metadata
+        recipe = Recipe.from_dict(json.loads(metadata["recipe"]))
+        if recipe.model is None:
+            return to_sequential(recipe, state), metadata
     except Exception as error:
         raise StoreError(f"{path}: its recipe and its weights do not make a network ({error})") from None
+    raise StoreError(
+        f"{path}: the state_dict of {recipe.model}, a network of one's own; make that network yourself, and give it "
+        "what safetensors.torch.load_file reads here: network.load_state_dict(load_file(path))"
+    )

@@ -67,6 +67,31 @@ class Ledger:
         signal = self._signals(list(trials), dict.fromkeys(trials, 0))
         self._entries |= {m: _Entry(trial, signal[m]) for m, trial in trials.items()}
 
+    def state(self) -> list[dict[str, Any]]:
+        """What every trial has shown so far, slot by slot: plain data, and the parameters of those that diverged."""
+        return [
+            {
+                "signal": [list(vars(signal).values()) for signal in entry.signal],
+                "epochs": [list(vars(epoch).values()) for epoch in entry.epochs],
+                "divergence": entry.divergence and list(vars(entry.divergence).values()),
+                "state": entry.state,
+                "seconds": entry.seconds,
+            }
+            for entry in self._entries.values()
+        ]
+
+    def resume(self, trials: Sequence[Trial], state: Sequence[dict[str, Any]]) -> None:
+        """Go on, in the place of `open`, with these trials in slots 0, 1, ... and what `state` said of them."""
+        for m, (trial, shown) in enumerate(zip(trials, state, strict=True)):
+            self._entries[m] = _Entry(
+                trial,
+                signal=[LayerSignal(*values) for values in shown["signal"]],
+                epochs=[Epoch(*values) for values in shown["epochs"]],
+                divergence=shown["divergence"] and Divergence(*shown["divergence"]),
+                state=shown["state"],
+                seconds=shown["seconds"],
+            )
+
     def epoch(self, m: int) -> int:
         """The epoch, from 1, that slot m is in."""
         return len(self._entries[m].epochs) + 1

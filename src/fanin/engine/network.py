@@ -108,6 +108,11 @@ class Network:
             norm.running_mean.zero_()
             norm.running_var.fill_(1)
 
+    def moving(self) -> list[Tensor]:
+        """Every tensor that training moves, of all members at once: the parameters, and running statistics by layer."""
+        norms = (layer.norm for layer in self.layers if layer.norm is not None)
+        return [self.parameters, *(t for norm in norms for t in (norm.running_mean, norm.running_var))]
+
     def state(self, m: int) -> dict[str, Tensor]:
         """Copies of member m's tensors, by names that `engine.export` turns into an nn.Sequential."""
         out: dict[str, Tensor] = {}

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fanin.engine.buffers import refill
 from fanin.engine.network import Network
+from fanin.engine.schedules import factor
 from fanin.recipe import Choice, Trial
 
 TORCH_CLASSES: dict[str, str] = {
@@ -41,6 +43,12 @@ class Group(Protocol):
     def drop(self, m: int) -> None:
         """Leave member m where it is from now on."""
 
+    def state(self) -> Any:
+        """What the members that are left have gathered: plain data and tensors, not copied."""
+
+    def resume(self, state: Any) -> None:
+        """Take what `state` said of a group of the same members, of whom the same are left."""
+
 
 class Optimizer:
     """Moves each member by its own gradient; a frozen member is not touched again, nor are its neighbours.
@@ -55,11 +63,18 @@ class Optimizer:
         if self.name == "lbfgs" and len(choices) > 1:
             raise ValueError(f"expected a stack of one for LBFGS, which searches along one line; got {len(choices)}")
         build = _FUSED.get(self.name, _Plain) if network.parameters.device.type in ("cpu", "cuda") else _Plain
-        members: dict[Choice, list[int]] = {}
-        for m, choice in enumerate(choices):
-            members.setdefault(choice, []).append(m)
-        self._groups = [build(choice, rows, network) for choice, rows in members.items()]
+        self._epochs = trials[0].recipe.epochs
+        members: dict[tuple[Choice, Choice], list[int]] = {}
+        for m, trial in enumerate(trials):
+            members.setdefault((trial.recipe.optimizer, trial.recipe.schedule), []).append(m)
+        self._groups = [build(choice, rows, network) for (choice, _), rows in members.items()]
+        self._rates = [(choice["lr"], schedule) for choice, schedule in members]
         self._group_of = {m: group for group, rows in zip(self._groups, members.values(), strict=True) for m in rows}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set each group's learning rate for an epoch, counted from 1, by its schedule."""
+        for group, (lr, schedule) in zip(self._groups, self._rates, strict=True):
+            group.set_rate(lr * factor(schedule, epoch, self._epochs))
 
     def freeze(self, m: int) -> None:
         """Leave member m where it is from now on."""
@@ -72,6 +87,15 @@ class Optimizer:
         """
         for group in self._groups:
             group.step(loss, again)
+
+    def state(self) -> list[Any]:
+        """What members that are not frozen have gathered: plain data and tensors, not copied."""
+        return [group.state() for group in self._groups]
+
+    def resume(self, state: Sequence[Any]) -> None:
+        """Go on from what `state` said of the optimiser of the same trials; the same must be frozen."""
+        for group, found in zip(self._groups, state, strict=True):
+            group.resume(found)
 
 
 class _Fused(ABC):
@@ -100,6 +124,20 @@ class _Fused(ABC):
         for of_members in (self._members, self._parameters, self._gradients, self._steps, *self._state):
             del of_members[i]
 
+    def state(self) -> dict[str, Any]:
+        """Steps taken and running statistics, row by row."""
+        return {"steps": self._steps, "running": self._state}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Steps taken and running statistics as they were."""
+        refill(self._steps, state["steps"])
+        for mine, theirs in zip(self._state, state["running"], strict=True):
+            refill(mine, theirs)
+
+    def set_rate(self, lr: float) -> None:
+        """The learning rate from now on."""
+        self._options["lr"] = lr
+
     def step(self, loss: Tensor, again: Callable[[], float]) -> None:
         """Move every member that is left."""
         if self._members:
@@ -118,6 +156,11 @@ class _Sgd(_Fused):
 
     def _kinds(self) -> int:
         return int(self._options["momentum"] != 0)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """As they were; whoever has taken a step has a momentum."""
+        super().resume(state)
+        self._moved = any(float(step) > 0 for step in self._steps)
 
     def _move(self) -> None:
         buffers = self._state[0] if self._state else []
@@ -186,6 +229,20 @@ class _Plain:
         """Leave member m where it is from now on."""
         self._parameters[m].grad = None
         del self._gradients[m]
+
+    def state(self) -> list[dict[str, Any]]:
+        """torch.optim's own state, member by member."""
+        return [dict(self._optimizer.state[self._parameters[m]]) for m in self._gradients]
+
+    def resume(self, state: Sequence[dict[str, Any]]) -> None:
+        """torch.optim's own state as it was: load_state_dict would turn every number into the parameters' dtype."""
+        for m, found in zip(self._gradients, state, strict=True):
+            self._optimizer.state[self._parameters[m]] = found
+
+    def set_rate(self, lr: float) -> None:
+        """The learning rate from now on."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
 
     def step(self, loss: Tensor, again: Callable[[], float]) -> None:
         """Move every member that is left."""

@@ -27,17 +27,22 @@ _FEWEST = 32
 _SATURATED = 0.05  # of the steepest slope
 
 
+def probe_rows(examples: int) -> Tensor:
+    """The training examples that signal is measured on: spread over the whole set, as a file may be sorted by class."""
+    rows = min(PROBE_ROWS, max(_FEWEST, examples // _SHARE), examples)
+    return torch.arange(rows) * examples // rows
+
+
 class Probe:
     """Measures stacks shaped as `layers`; buffers are made once."""
 
     def __init__(self, layers: Sequence[Layer], recipe: Recipe, data: Data) -> None:
-        examples, members = len(data.train_labels), len(layers[0].weight)
-        self._rows = min(PROBE_ROWS, max(_FEWEST, examples // _SHARE), examples)
+        members = len(layers[0].weight)
+        index = probe_rows(len(data.train_labels)).to(data.train_labels.device)
+        self._rows = len(index)
         self._passes = Passes(layers, recipe, self._rows, dense(len(layers), "fp32"))
         dtype = layers[0].weight.dtype
         gather = Gatherer(data.train_inputs, data.train_labels, data.scale, members, self._rows, dtype=dtype)
-        # spread over the whole set: a file sorted by class would else show one class
-        index = (torch.arange(self._rows) * examples // self._rows).to(data.train_labels.device)
         gather.inputs(index.repeat(members), self._passes.inputs)
         gather.labels(index.repeat(members), self._passes.labels)
         self._gradients = [Gradients.like(layer) for layer in layers]

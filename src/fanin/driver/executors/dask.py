@@ -14,7 +14,7 @@ from fanin.datasets import Dataset
 from fanin.driver.executors.local import cores
 from fanin.driver.executors.protocol import Hear
 from fanin.driver.executors.reach import in_a_line, missing_library, require_answer
-from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Ready, Restarted, Task
+from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Noticed, Ready, Restarted, Task, Word
 from fanin.driver.plan import Cohort
 from fanin.errors import FaninError
 
@@ -26,7 +26,7 @@ _PATIENCE_SECONDS = 60
 
 
 class DaskExecutor:
-    """Tasks that log their epochs as events. Workers should be processes of one thread: another thread would wait.
+    """Tasks that log their words as events. Workers should be processes of one thread: another thread would wait.
 
     The data set is a task's result and no scattered data: those are lost with their worker, while a task is run again
     from what the scheduler holds; and no shared folder is asked for. A cluster that is started here has plain
@@ -66,7 +66,7 @@ class DaskExecutor:
         except BaseException:
             self._resources.close()
             raise
-        self._client.subscribe_topic(self._run_id, lambda event: self._said.put(("epochs", event[1])))
+        self._client.subscribe_topic(self._run_id, lambda event: self._said.put(("words", event[1])))
         return self
 
     def _connect(self) -> Client:
@@ -142,8 +142,8 @@ class DaskExecutor:
             return
 
     def _pass_on(self, what: str, content: Any, hear: Hear) -> None:
-        if what == "epochs":
-            self._epochs(content, hear)
+        if what == "words":
+            self._words(content, hear)
             return
         cohort, future = self._running.pop(content)
         event = _end(future)
@@ -156,16 +156,16 @@ class DaskExecutor:
             reason = getattr(event, "reason", event)
             raise FaninError(f"workers cannot start on the Dask cluster: {reason}; is fanin installed there?")
 
-    def _epochs(self, logged: tuple[str, str, int], hear: Hear) -> None:
-        """Epochs of a running cohort; if they are another attempt's, Dask has begun it anew."""
-        key, attempt, members = logged
+    def _words(self, logged: tuple[str, str, int | str], hear: Hear) -> None:
+        """Epochs of a running cohort, or a notice; if they are another attempt's, Dask has begun it anew."""
+        key, attempt, said = logged
         if key not in self._running:
             return
         cohort, _ = self._running[key]
         if self._attempts.setdefault(key, attempt) != attempt:
             self._attempts[key] = attempt
             hear(cohort, Restarted("its worker was lost"))
-        hear(cohort, EpochDone(members))
+        hear(cohort, EpochDone(said) if isinstance(said, int) else Noticed(said))
 
 
 def _same(dataset: Dataset) -> Dataset:
@@ -181,7 +181,11 @@ def _train(dataset: Dataset, device: str, task: Task | None, topic: str, key: st
     if task is None:
         return standing.describe(dataset, device)
     worker, attempt = get_worker(), uuid.uuid4().hex[:8]
-    return standing.train(dataset, device, task, lambda done: worker.log_event(topic, (key, attempt, done.members)))
+
+    def say(word: Word) -> None:
+        worker.log_event(topic, (key, attempt, word.members if isinstance(word, EpochDone) else word.text))
+
+    return standing.train(dataset, device, task, say)
 
 
 def _end(future: Future) -> Event:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -13,6 +12,7 @@ from fanin.driver.executors.protocol import Hear
 from fanin.driver.messages import Died, Event, Failed, Finished, Ready, Setup, Task
 from fanin.driver.plan import Cohort
 from fanin.driver.pool import Handle, Pool, require_workers
+from fanin.driver.scratch import scratch_folder
 from fanin.errors import FaninError
 
 MAX_STILLBORN = 3  # workers that die before their first word
@@ -41,7 +41,7 @@ class LocalExecutor:
         self._resources.close()
 
     def start(self, cohorts: int) -> None:  # noqa: D102 - see Executor
-        folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="fanin-")))
+        folder = self._resources.enter_context(scratch_folder())
         save_shared(self._dataset, folder)
         self._pool = self._resources.enter_context(Pool(Setup(folder, self._device), min(self.workers, cohorts)))
 

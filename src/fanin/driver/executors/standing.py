@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 
 from fanin.datasets import Dataset
-from fanin.driver.messages import EpochDone, Failed, Finished, Ready, Task
+from fanin.driver.messages import Failed, Finished, Ready, Task, Word
 from fanin.driver.worker import Worker, explain
 
 _one_at_a_time = threading.Lock()  # the matmul path is the process's: two cohorts must not share it
 _standing: dict[tuple[str, str], Worker] = {}  # by data and device; only the latest: its data take memory
 
 
-def train(dataset: Dataset, device: str, task: Task, say: Callable[[EpochDone], object]) -> Finished | Failed:
+def train(dataset: Dataset, device: str, task: Task, say: Callable[[Word], object]) -> Finished | Failed:
     """Train a task in this process, which may be at another: that is waited for."""
     with _one_at_a_time:
         try:
