@@ -163,3 +163,21 @@ def test_files_that_are_no_toml(tmp_path):
 def test_unknown_study_suggests_the_nearest():
     with pytest.raises(RecipeError, match="did you mean 'softmax'"):
         find("softmx")
+
+
+@pytest.mark.parametrize(
+    ("shared", "arm"),
+    [
+        ({"activation": "sigmoid", "pretraining": "dbn"}, {}),
+        ({"pretraining": "dbn"}, {"activation": "sigmoid"}),
+        ({"normalization": "batch", "batch_size": 1}, {"batch_size": 20}),
+    ],
+)
+def test_shared_settings_may_need_each_other_or_the_arms(shared, arm):
+    study = Study.from_dict({"name": "a/b", "recipe": shared, "arms": [{"name": "x"} | arm]})
+    assert study.arms[0].recipe == Recipe.from_dict(shared | arm)
+
+
+def test_shared_settings_that_fit_no_arm_are_told_by_the_arms():
+    with pytest.raises(RecipeError, match=r"arms\.0\.pretraining: the units of a dbn are sigmoid"):
+        Study.from_dict({"name": "a/b", "recipe": {"pretraining": "dbn"}, "arms": [{"name": "x"}]})

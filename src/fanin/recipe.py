@@ -297,6 +297,19 @@ _YOUNGER: dict[str, tuple[tuple[str, Any], ...]] = dict.fromkeys(
 
 RECIPE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Recipe))
 
+
+def valid_alone(field: str, value: Any) -> bool:
+    """Whether a field takes this value, whatever the others are."""
+    known = Recipe.__pydantic_fields__.get(field)
+    if known is None:
+        return False
+    try:
+        TypeAdapter(Annotated[known.annotation, *known.metadata]).validate_python(value, strict=True)
+    except (ValidationError, RecipeError):
+        return False
+    return True
+
+
 # what a network of the user's own settles itself, or what is there for the multilayer perceptron alone
 PERCEPTRON_FIELDS = (
     "hidden",

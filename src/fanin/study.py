@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from fanin.errors import RecipeError, nearest
-from fanin.recipe import RECIPE_FIELDS, Recipe, Trial, problems
+from fanin.recipe import RECIPE_FIELDS, Recipe, Trial, problems, valid_alone
 from fanin.settings import assign, setting
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -370,9 +370,11 @@ def _shared(value: Any, where: str, found: list[str]) -> dict[str, Any]:
     for key, chosen in value.items():
         try:
             Recipe.from_dict({key: chosen}, where=f"{where}recipe.")
-            good[key] = chosen
         except RecipeError as error:
-            found += str(error).splitlines()
+            if not valid_alone(key, chosen):  # else it does not fit defaults, which arms may change
+                found += str(error).splitlines()
+                continue
+        good[key] = chosen
     return good
 
 
