@@ -131,7 +131,7 @@ class Evidence:
     def _below_baseline(self, first: float, now: float) -> float:
         """(b - now) / |b| within [0, 1]; b: a constant's loss, the first where that is as good as can be."""
         base = self.baseline
-        base = first if base is None or abs(base) < 1e-3 * abs(first) else base
+        base = first if base is None or abs(base) < 1e-9 * max(abs(first), 1.0) else base
         return min(1.0, max(0.0, (base - now) / abs(base))) if base and math.isfinite(now) else 0.0
 
     @cached_property
