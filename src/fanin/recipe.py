@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from functools import cache, cached_property, partial
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Le, Lt
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -300,11 +300,11 @@ RECIPE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Recipe
 
 def valid_alone(field: str, value: Any) -> bool:
     """Whether a field takes this value, whatever the others are."""
-    known = Recipe.__pydantic_fields__.get(field)
-    if known is None:
+    known = get_type_hints(Recipe, include_extras=True)
+    if field not in known:
         return False
     try:
-        TypeAdapter(Annotated[known.annotation, *known.metadata]).validate_python(value, strict=True)
+        TypeAdapter(known[field]).validate_python(value, strict=True)
     except (ValidationError, RecipeError):
         return False
     return True
