@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fanin.diagnosis.checks.data import eval_mismatch, input_scale, label_range, no_signal, non_finite_data
-from fanin.diagnosis.checks.network import (
-    capacity,
-    dead_units,
-    frozen_parameters,
-    init_scale,
-    layers,
-    missing_nonlinearity,
-    saturation,
-    slopes,
-    symmetry,
-    wrong_mode,
-)
+from fanin.diagnosis.checks.modes import frozen_parameters, wrong_mode
+from fanin.diagnosis.checks.outputs import output_activation
 from fanin.diagnosis.checks.progress import (
     batch_size,
     learning_rate_high,
@@ -26,7 +16,9 @@ from fanin.diagnosis.checks.progress import (
     overfitting,
     too_few_epochs,
 )
-from fanin.diagnosis.checks.wiring import loss, output_activation, output_shape, refused
+from fanin.diagnosis.checks.structure import capacity, layers, missing_nonlinearity
+from fanin.diagnosis.checks.weights import dead_units, init_scale, saturation, slopes, symmetry
+from fanin.diagnosis.checks.wiring import loss, output_shape, refused
 from fanin.diagnosis.evidence import Evidence
 from fanin.finding import Finding
 
