@@ -123,3 +123,16 @@ def test_factories_that_fail_or_make_something_else():
         OptimizerSpec.of(list, net).build(net)
     with pytest.raises(FaninError, match="raised ValueError: Invalid learning rate"):
         OptimizerSpec.of(lambda p: torch.optim.SGD(p, lr=-1), net).build(net)
+
+
+def test_a_function_of_the_model_will_do_as_well():
+    model = nn.Linear(2, 1)
+    built = OptimizerSpec.of(lambda network: torch.optim.SGD(network.parameters(), lr=0.5), model).build(model)
+    assert [id(p) for p in built.param_groups[0]["params"]] == [id(p) for p in model.parameters()]
+    assert built.param_groups[0]["lr"] == 0.5
+
+
+def test_a_function_of_neither_tells_of_its_own_error():
+    model = nn.Linear(2, 1)
+    with pytest.raises(FaninError, match="unexpected keyword argument 'rate'"):
+        OptimizerSpec.of(lambda parameters: torch.optim.SGD(parameters, rate=0.5), model).build(model)

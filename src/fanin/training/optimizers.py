@@ -79,7 +79,7 @@ class OptimizerSpec:
 
     def _built(self, model: nn.Module) -> torch.optim.Optimizer:
         if self.factory is not None:
-            return self.factory(model.parameters())
+            return _of_parameters_or_model(self.factory, model)
         assert self.kind is not None
         by_name = dict(model.named_parameters())
         groups = [dict(options) | {"params": [by_name[n] for n in names]} for options, names in self.groups if names]
@@ -111,6 +111,19 @@ class OptimizerSpec:
         groups = [(options, tuple(map(new, names))) for options, names in self.groups]
         (options, names), *rest = groups
         return replace(self, groups=((options, (*names, *added)), *rest))
+
+
+def _of_parameters_or_model(factory: Callable[[Any], torch.optim.Optimizer], model: nn.Module) -> torch.optim.Optimizer:
+    """factory(model.parameters()), as of torch.optim's classes, or factory(model) of a function that asks for that."""
+    try:
+        return factory(model.parameters())
+    except (AttributeError, TypeError) as error:
+        if isinstance(factory, type):
+            raise
+        try:
+            return factory(model)
+        except Exception:
+            raise error from None
 
 
 def learning_rate(optimizer: torch.optim.Optimizer) -> float:
