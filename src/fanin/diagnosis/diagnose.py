@@ -47,8 +47,8 @@ def diagnose(
     model: any nn.Module; it is never changed, copies of it are trained. data: a DataLoader, a Dataset, (X, y) of
     tensors or arrays, batched by 32. loss: called loss(outputs, targets); by default what the targets call for, which
     the diagnosis says. optimizer: an instance, a class, or a function of parameters or of the model; by default Adam.
-    eval_data: as data, for overfitting and other preparation. steps: of a short run, and of each experiment; 0 looks at one batch
-    forward and backward only. epochs: how many are planned, to tell whether they are too few.
+    eval_data: as data, for overfitting and other preparation. steps: of a short run, and of each experiment; 0 looks at
+    one batch forward and backward only. epochs: how many are planned, to tell whether they are too few.
 
     A symptom is named only where the short run has learnt clearly less than another usual way to train the same
     network in as many steps, and a cause where changing that one thing changes this. FaninError for what cannot be
