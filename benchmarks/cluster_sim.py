@@ -202,7 +202,7 @@ class SimulatedPool(Pool):
 
     def __init__(self, jobs: int) -> None:
         self._ends: list[Connection] = []
-        super().__init__(None, jobs)  # type: ignore[arg-type]
+        super().__init__(None, jobs)  # type: ignore[arg-type] - no worker is set up
         self._child = os.fork()
         if self._child == 0:
             for handle in self._handles:
@@ -215,7 +215,7 @@ class SimulatedPool(Pool):
     def _start(self) -> Handle:
         ours, theirs = Pipe()
         self._ends.append(theirs)
-        return Handle(_Nobody(), ours)  # type: ignore[arg-type]
+        return Handle(_Nobody(), ours)  # type: ignore[arg-type] - stands for a process
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -233,7 +233,7 @@ def _answer(ends: list[Connection]) -> None:
         while True:
             first = due[0][0] - time.monotonic()
             for end in wait(ends, max(0.0, min(first, 1.0))):
-                task = end.recv()  # type: ignore[union-attr]
+                task = end.recv()  # type: ignore[union-attr] - of connections, wait returns such
                 now, seconds = time.monotonic(), seconds_of(task)
                 for epoch in range(1, EPOCHS):
                     order += 1

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -51,8 +52,8 @@ def _other_noise(training: Training) -> Training:
     return training.changed(make=make)
 
 
-def _sgd(parameters: object) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.1)  # type: ignore[arg-type]
+def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1)
 
 
 class Functional(nn.Module):

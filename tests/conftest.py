@@ -53,3 +53,30 @@ def run_strictly() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks are faster so, and the same on every machine."""
+    import torch  # most tests want none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def random_state():
+    """A function that tells all global random states, as bytes."""
+    import pickle
+    import random
+
+    import numpy as np
+    import torch
+
+    def now() -> bytes:
+        legacy = np.random.get_state()  # noqa: NPY002 - the global state is what is looked at
+        return pickle.dumps((torch.get_rng_state().tolist(), legacy[1].tolist(), legacy[2:], random.getstate()))
+
+    return now

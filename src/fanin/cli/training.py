@@ -135,8 +135,8 @@ def _optimizer(spec: str | None, lr: float | None) -> Callable[[Any], Any] | Non
 
 def _data(spec: str, data_dir: Path | None, model: nn.Module, console: Console) -> tuple[Any, Any]:
     """(training data, evaluation data or None): what code gives as it is, named sets and files as arrays."""
+    from fanin.code import looks_like_attribute
     from fanin.datasets import Dataset, load
-    from fanin.datasets.attribute import looks_like_attribute
 
     if looks_like_attribute(spec) and not Path(spec).exists():
         found = named("--data", spec)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fanin.code import first_on_path, named
-from fanin.code import looks_like_attribute as looks_like_attribute  # noqa: PLC0414 - found here as well
 from fanin.datasets.arrays import Array, Dataset, check_values
 from fanin.datasets.assemble import Examples, assemble
 from fanin.datasets.fetch import Progress, silent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -198,18 +199,15 @@ def _balanced(guess: Tensor, y: Tensor) -> float | None:
     return max(0.0, (float(right) - 1 / len(classes)) / (1 - 1 / len(classes)))
 
 
-class evaluating:  # noqa: N801 - a context manager, used as a function
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every module's own mode is back."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._modes = [(m, m.training) for m in model.modules()]
-        self._model = model
-
-    def __enter__(self) -> None:
-        self._model.eval()
-
-    def __exit__(self, *_: Any) -> None:
-        for module, mode in self._modes:
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
             module.training = mode
 
 

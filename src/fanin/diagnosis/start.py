@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,10 +101,12 @@ def like(outputs: Any, z: Tensor) -> Any:
     parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
     if not isinstance(parts, list | tuple) or sum(isinstance(t, Tensor) for t in parts) != 1:
         return None
-    if isinstance(outputs, Mapping):
+    if isinstance(outputs, MutableMapping):
         found = copy.copy(outputs)
-        found.update({k: z for k, v in outputs.items() if isinstance(v, Tensor)})  # type: ignore[attr-defined]
+        found.update({k: z for k, v in outputs.items() if isinstance(v, Tensor)})
         return found
+    if isinstance(outputs, Mapping):  # it cannot be changed, and how another is made is its own affair
+        return None
     changed = [z if isinstance(part, Tensor) else part for part in parts]
     return type(outputs)(*changed) if hasattr(outputs, "_fields") else type(outputs)(changed)
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from fanin.diagnosis.checks.data import masked
@@ -155,8 +156,8 @@ def optimizer(e: Evidence) -> Iterator[Finding]:
         yield from _other_optimizer(e)
 
 
-def _impossible(built: object) -> Iterator[str]:
-    for group in built.param_groups[:1]:  # type: ignore[attr-defined] - an optimiser's
+def _impossible(built: torch.optim.Optimizer) -> Iterator[str]:
+    for group in built.param_groups[:1]:
         if group.get("maximize"):
             yield "maximize=True climbs the loss"
         if float(group.get("lr", 1.0)) == 0.0:

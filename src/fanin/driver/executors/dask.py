@@ -105,7 +105,7 @@ class DaskExecutor:
         self._resources.close()
 
     def start(self, cohorts: int) -> None:  # noqa: D102 - see Executor
-        self._dataset.fingerprint  # noqa: B018 - computed once, here
+        _ = self._dataset.fingerprint  # computed once, here: it is cached, and travels with the data
         self._data = self._share()
         self._send(None, None)
 

@@ -82,7 +82,7 @@ class RayExecutor:
                 self._ray.shutdown()
 
     def start(self, cohorts: int) -> None:  # noqa: D102 - see Executor; Ray starts processes as they are wanted
-        self._dataset.fingerprint  # noqa: B018 - computed once, here
+        _ = self._dataset.fingerprint  # computed once, here: it is cached, and travels with the data
         self._data = self._ray.put(self._dataset)
         self._run = self._ray.remote(_train if self._streaming else _train_silently).options(
             num_returns="streaming" if self._streaming else 1,
