@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import queue
 import time
 import uuid
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from fanin.datasets import Dataset
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_COUNTS = 5.0
 _PATIENCE_SECONDS = 60
+# glibc's names for what it is told, and what it would come to by itself
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
 class DaskExecutor:
@@ -178,6 +183,7 @@ def _train(dataset: Dataset, device: str, task: Task | None, topic: str, key: st
 
     from fanin.driver.executors import standing
 
+    _keep_freed_memory()
     if task is None:
         return standing.describe(dataset, device)
     worker, attempt = get_worker(), uuid.uuid4().hex[:8]
@@ -186,6 +192,19 @@ def _train(dataset: Dataset, device: str, task: Task | None, topic: str, key: st
         worker.log_event(topic, (key, attempt, word.members if isinstance(word, EpochDone) else word.text))
 
     return standing.train(dataset, device, task, say)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let malloc hand out again what was freed, as it does by default.
+
+    Dask sets MALLOC_TRIM_THRESHOLD_ for its workers, and any such setting stops glibc from raising its other threshold
+    too: then every tensor of 128 kB or more is mapped and unmapped, and each of its pages faults in every step.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc, whose names these are
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
 
 
 def _end(future: Future) -> Event:
