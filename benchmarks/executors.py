@@ -4,7 +4,7 @@ python benchmarks/executors.py                      # MNIST, cohorts of some 7 s
 python benchmarks/executors.py --json executors.json
 
 Every run is a process of its own. *trials a minute* counts from the moment when a quarter of the trials have their
-records to the last record, so that neither starting nor ending counts; *whole* is the wall time of `fanin.run` with both.
+records to the last record, so that neither starting nor ending counts; *whole* is `fanin.run`'s wall time with both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import in_words, machine, save
-
 from fanin import Study
 from fanin.driver import Watcher, run
 from fanin.recipe import Trial
 from fanin.record import Record
+from machine import in_words, machine, save
 
 EXECUTORS = ("local", "ray", "dask")
 
@@ -56,7 +55,8 @@ def once(executor: str, data: str, trials: int, epochs: int) -> dict[str, float]
         begun = time.perf_counter()
         done = run([study], out=folder, data=data, executor=executor, watcher=clock)
         whole = time.perf_counter() - begun
-    assert done.ran == trials and not done.failed
+    assert done.ran == trials
+    assert not done.failed
     warm = trials // 4  # the workers' first cohorts, before which some wait for others to start
     return {
         "trials a minute": 60 * (trials - warm) / (clock.at[-1] - clock.at[warm - 1]),
@@ -80,7 +80,7 @@ def rounds(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
 
 
 def table(samples: dict[str, list[dict[str, float]]]) -> str:
-    """Medians, and each executor's share of the first one's throughput, round by round, with the smallest and largest."""
+    """Medians, and each executor's share of the first one's throughput by round: median, smallest and largest."""
     reference = [sample["trials a minute"] for sample in next(iter(samples.values()))]
     lines = ["executor  trials a minute   share of it [least, most]   whole s   seconds of training a trial"]
     for name, found in samples.items():
