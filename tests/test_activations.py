@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fanin import activations
 from fanin.activations import Activation, resolve
 from fanin.catalogue import ACTIVATIONS
-from fanin.recipe import choose
+from fanin.choice import choose
 
 SPECS: list[Any] = [
     *ACTIVATIONS,

@@ -9,12 +9,12 @@ import torch
 
 from fanin import activations, initializers
 from fanin.catalogue import ALIASES, BIAS_INITIALIZERS, INITIALIZERS, OPTIMIZERS, TABLES, canonical
+from fanin.choice import choose
 from fanin.engine import schedules
 from fanin.engine.losses import LOSSES
 from fanin.engine.optimizers import TORCH_CLASSES
 from fanin.errors import RecipeError
 from fanin.initializers import calibrate
-from fanin.recipe import choose
 
 # arguments of torch.optim that change how it computes, not what
 _HOW = {"params", "foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay"}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fanin.catalogue import INITIALIZERS
+from fanin.choice import choose
 from fanin.initializers import Keyed, Place, initialize
 from fanin.initializers.variance import weight_variance
-from fanin.recipe import choose
 from fanin.streams import Stream
 
 FANS = {"fan_in": 300, "fan_out": 500}

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from fanin import initializers
 from fanin.catalogue import BIAS_INITIALIZERS, INITIALIZERS
+from fanin.choice import choose
 from fanin.engine.network import Network
 from fanin.initializers import Keyed, Place, initialize
-from fanin.recipe import Recipe, Trial, choose
+from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream
 
 FAN_IN, FAN_OUT = 200, 100

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fanin.catalogue import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, LOSSES, OPTIMIZERS, SCHEDULES
+from fanin.choice import Choice, choose
 from fanin.errors import RecipeError
-from fanin.recipe import RECIPE_FIELDS, Choice, Recipe, Trial, check_against, choose
+from fanin.recipe import RECIPE_FIELDS, Recipe, Trial
 from fanin.settings import assign, setting
 
 fractions = st.floats(0, 0.999, allow_nan=False)
@@ -216,11 +217,3 @@ def test_differences_name_fields():
     a, b = Recipe(), Recipe(init="zeros", dropout=0.5)
     assert a.differences(b) == {"init": ("default", "zeros"), "dropout": (0.0, 0.5)}
     assert a.differences(a) == {}
-
-
-def test_recipe_is_checked_against_data():
-    check_against(Recipe(batch_size=10), examples=10, classes=10)
-    with pytest.raises(RecipeError, match="batch_size: expected at most 9"):
-        check_against(Recipe(batch_size=10), examples=9, classes=10)
-    with pytest.raises(RecipeError, match="outputs: expected at least 10"):
-        check_against(Recipe(outputs=9), examples=900, classes=10)

@@ -97,6 +97,7 @@ def test_a_grid_of_arms_sets_names_before_their_options():
         (3, "grid: expected a table of lists of values"),
         ({"lr": 0.1}, "grid: expected a table of lists of values"),
         ({"lr": []}, "grid: expected a table of lists of values"),
+        ({}, "grid: expected a table of lists of values"),
         ({"lrr": [1]}, "unknown key"),
         ({"lr": [-1.0]}, "optimizer.lr: expected greater than 0"),
         ({"lr": [0.1], "hidden": [3], "epochs": [1]}, "grid: .*at most 2"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from card.clock import told
 from card.ours import PRECISIONS
+from fanin.choice import choose
 from fanin.engine import matmul
 from fanin.engine.card import philox, resident
 from fanin.engine.card.device_masks import DeviceMasks
@@ -23,7 +24,7 @@ from fanin.engine.ledger import Outcome
 from fanin.engine.masks import draw_masks
 from fanin.engine.network import Network
 from fanin.engine.train import train
-from fanin.recipe import Recipe, Trial, choose
+from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream
 from way import BATCH, HIDDEN, cut
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 _aten = torch.ops.aten
 

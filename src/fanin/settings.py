@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from fanin.catalogue import TABLES, canonical
+from fanin.choice import Choice
 from fanin.errors import RecipeError, nearest
-from fanin.recipe import RECIPE_FIELDS, Choice, Recipe
+from fanin.recipe import RECIPE_FIELDS, Recipe
 
 
 def assign(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:

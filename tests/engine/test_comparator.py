@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fanin.choice import choose
 from fanin.engine import losses, passes, train
 from fanin.engine.network import Affine, Gradients, Layer, Norm
-from fanin.recipe import Recipe, Trial, choose
+from fanin.recipe import Recipe, Trial
 
 TRIAL = Trial(Recipe(hidden=(5, 4), activation="tanh", normalization="batch", dropout=0.5, batch_size=8, epochs=2), 3)
 

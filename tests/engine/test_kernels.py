@@ -20,7 +20,8 @@ import torch
 from fanin.engine.card import kernels, philox
 from fanin.engine.card.updates import Update
 from fanin.engine.card.device_masks import DeviceMasks
-from fanin.recipe import Recipe, Trial, choose
+from fanin.choice import choose
+from fanin.recipe import Recipe, Trial
 import test_updates
 
 key, epoch, step = philox.keys([0, 5, 2**60], "dropout"), torch.tensor([1, 2, 3]), torch.tensor([7])

@@ -12,7 +12,8 @@ from fanin.engine.data import Data
 from fanin.engine.order import order, steps_of, subset
 from fanin.engine.train import train
 from fanin.errors import RecipeError
-from fanin.recipe import Recipe, Trial, check_against
+from fanin.execution import check_against
+from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream
 
 

@@ -11,9 +11,10 @@ import torch
 from oracle import agree, engine, problem, reference, same_bits
 from torch.optim import lr_scheduler
 
+from fanin.choice import Choice, choose
 from fanin.engine.schedules import factor
 from fanin.engine.train import train
-from fanin.recipe import Choice, Recipe, Trial, choose
+from fanin.recipe import Recipe, Trial
 
 EPOCHS = 9
 THEIRS = {

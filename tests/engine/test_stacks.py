@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fanin.catalogue import ACTIVATIONS, OPTIMIZERS
+from fanin.choice import choose
 from fanin.engine import exactness, matmul
 from fanin.engine.data import Data
 from fanin.engine.train import train
-from fanin.recipe import Recipe, Trial, choose
+from fanin.recipe import Recipe, Trial
 
 ODD = oracle.problem(examples=50, features=7, classes=5, tests=11)
 EVEN = oracle.problem(examples=64, features=32, classes=16, tests=11)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fanin.catalogue import STACKED_OPTIMIZERS
+from fanin.choice import Choice, choose
 from fanin.engine.card import updates
 from fanin.engine.card.updates import Update
 from fanin.engine.network import Network
-from fanin.recipe import Choice, Recipe, choose
+from fanin.recipe import Recipe
 
 # (options of the first member, of the second): what may differ in one stack
 STACKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

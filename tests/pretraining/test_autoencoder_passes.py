@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from fanin.activations import Activation, identity, resolve, sigmoid
 from fanin.catalogue import ACTIVATIONS
+from fanin.choice import choose
 from fanin.pretraining.autoencoder.layer import Layer, Loss, Passes, reconstruction_loss
-from fanin.recipe import choose
 
 BATCH, VISIBLE, HIDDEN = 7, 5, 4
 

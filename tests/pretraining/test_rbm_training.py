@@ -10,6 +10,7 @@ import torch
 
 from fanin.pretraining import RBM, DivergedError
 from fanin.pretraining.boltzmann.chains import Tempered
+from fanin.pretraining.likelihood import free_energy_gap, reconstruction_error
 from fanin.record import Divergence
 from tests.pretraining.rbm_oracle import (
     bars_and_stripes,
@@ -279,6 +280,17 @@ def test_the_history_watches_overfitting():
     assert last["reconstruction_error"] == pytest.approx(float((rbm.reconstruct(X) - X).square().mean()), rel=1e-5)
     assert last["pseudo_likelihood"] == pytest.approx(float(rbm.score_samples(X).mean()), rel=1e-5)
     assert last["pseudo_likelihood"] > rbm.history_[0]["pseudo_likelihood"]
+
+
+def test_the_history_says_what_likelihood_says_in_double_precision():
+    X, aside = small_data(40, 30, seed=0), small_data(40, 30, seed=1)
+    rbm = RBM(30, batch_size=10, epochs=3, lr=0.2).fit(X, held_out=aside)
+    gap = free_energy_gap(torch.as_tensor(X), torch.as_tensor(aside), **rbm.parameters())
+    errors = reconstruction_error(torch.as_tensor(X), **rbm.parameters())
+    assert rbm.history_[-1]["free_energy_gap"] == pytest.approx(gap, abs=1e-5)
+    assert rbm.history_[-1]["reconstruction_error"] == pytest.approx(float(errors.mean()) / X.shape[1], rel=1e-6)
+    assert rbm.history_[0]["free_energy_gap"] != pytest.approx(gap, abs=1e-5)
+    assert rbm.history_[0]["reconstruction_error"] != pytest.approx(float(errors.mean()) / X.shape[1], rel=1e-6)
 
 
 def test_sparsity_lowers_activity():

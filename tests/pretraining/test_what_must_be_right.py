@@ -143,7 +143,7 @@ def test_weights_of_chains_are_summed_in_double_precision(monkeypatch) -> None:
 
 def test_what_a_machine_says_of_rows_is_in_full_precision(monkeypatch) -> None:
     seen = []
-    for name in ("free_energies", "pseudo_likelihoods", "hidden_means", "reconstruction"):
+    for name in ("free_energies", "pseudo_likelihoods", "hidden_means", "reconstruction", "squared_errors"):
         right = getattr(inference, name)
 
         def recorded(*arguments, right=right):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fanin.recipe import choose
+from fanin.choice import choose
 from fanin.signal.scheme import describe, fans
 
 

@@ -15,7 +15,7 @@ from scipy import integrate, stats
 from torch import nn
 
 from fanin.catalogue import ACTIVATIONS
-from fanin.recipe import choose
+from fanin.choice import choose
 from fanin.theory import GainWarning, critical_weight_variance, function_of, gain, gains_table, torch_gain_difference
 
 GAINS = {

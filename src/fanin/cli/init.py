@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fanin.errors import FaninError, RecipeError
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 
 def show(*schemes: str, shape: str = "256x784", activation: str = "relu") -> int:
@@ -22,8 +22,8 @@ def show(*schemes: str, shape: str = "256x784", activation: str = "relu") -> int
     activation
         The function that follows, a name or with options.
     """
+    from fanin.choice import choose
     from fanin.overrides import parse_value  # `--help` stays fast
-    from fanin.recipe import choose
 
     if not schemes:
         raise RecipeError("expected at least one initialiser, such as kaiming_normal; see `fanin list initializers`")

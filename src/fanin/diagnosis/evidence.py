@@ -7,24 +7,21 @@ same training, from the same weights on the same batches, with that one thing ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from fanin.diagnosis import passes
 from fanin.diagnosis.experiments import adam, rate, references, standardized_targets
 from fanin.diagnosis.runs import RunResult, constant_loss, mean_loss, run
 from fanin.diagnosis.sample import Sample, targets_in
 from fanin.diagnosis.start import Start, Units, first_pass
 from fanin.errors import FaninError
-from fanin.training import Batch, Training, untouched
-from fanin.training.losses import call, main_output, targets_of, value_of
-from fanin.training.randomness import seed_all
+from fanin.training import Batch, Training
+from fanin.training.losses import targets_of
 
 GOOD = 0.8  # a score from which nobody would ask why it does not train
 SHARE = 0.6  # of what is attainable, that a training which is well set reaches at least
@@ -104,14 +101,8 @@ class Evidence:
         """What the network or the loss raises on some evaluation data, of which as many are tried as a batch has."""
         if self.evaluation is None or self.start.error is not None:
             return None
-        batch = _part(self.evaluation.batch, 0, self.start.batch.size).to(self.device)
-        with untouched(self.model, parameters=False), torch.no_grad():
-            self.model.eval()
-            try:
-                value_of(self.training.loss, call(self.model, batch), batch)
-            except Exception as error:  # a user's code may raise anything
-                return error
-        return None
+        batch = passes.examples(self.evaluation.batch, 0, self.start.batch.size).to(self.device)
+        return passes.error_in_evaluation(self.model, self.training.loss, batch)
 
     @cached_property
     def baseline(self) -> float | None:
@@ -244,26 +235,8 @@ class Evidence:
 
     @cached_property
     def _calls(self) -> list[tuple[str, nn.Module]]:
-        """Modules without children in the order in which they ran on the first batch, by their paths."""
-        seen: list[tuple[str, nn.Module]] = []
-        with self._looking(training=None) as model:
-            for name, part in model.named_modules():  # untouched puts the hooks back
-                part.register_forward_hook(lambda part, _, __, name=name: seen.append((name, part)))
-            call(model, self.start.batch)
-        return seen
-
-    @contextmanager
-    def _looking(self, *, training: bool | None, seed: int = 0) -> Iterator[nn.Module]:
-        """The user's own network for a pass without gradients, in a mode, left as it was; what it raises is swallowed.
-
-        No copy of its weights is made; an error here has been told of by the first pass, or means that it wants batches
-        of one size.
-        """
-        with untouched(self.model, parameters=False), torch.no_grad(), suppress(Exception):
-            if training is not None:
-                self.model.train(training)
-            seed_all(seed)
-            yield self.model
+        """The modules that ran on the first batch, by their paths, in their order."""
+        return passes.modules_called(self.model, self.start.batch)
 
     @cached_property
     def called(self) -> frozenset[str]:
@@ -279,53 +252,22 @@ class Evidence:
     @cached_property
     def drops_in_evaluation(self) -> bool:
         """Whether a function of dropout is called with training=True while every module is in evaluation mode."""
-        watch = _Dropout()
-        with self._looking(training=False) as model, watch:
-            call(model, self.start.batch)
-        return watch.active
+        return passes.drops_in_evaluation(self.model, self.start.batch)
 
     @cached_property
     def mixes_examples(self) -> bool:
-        """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch.
-
-        It is not known where outputs are random in that mode too, as those of a variational autoencoder.
-        """
-        batch = self.start.batch
-        half = batch.size // 2
-        parts = [t for t in (*batch.inputs, *batch.named.values()) if isinstance(t, torch.Tensor)]
-        if half < 1 or any(not t.dim() or len(t) != batch.size or t.is_sparse for t in parts):
-            return False
-        found = []
-        for one, seed in ((batch, 0), (batch, 1), (_part(batch, half, batch.size), 0)):
-            with self._looking(training=False, seed=seed) as model:
-                found.append(main_output(call(model, one)))
-        if len(found) < 3 or not found[0].dim() or not torch.equal(found[0], found[1]):
-            return False
-        whole, _, alone = found
-        if len(whole) != batch.size or len(alone) != batch.size - half or whole.shape[1:] != alone.shape[1:]:
-            return False
-        size = float(whole.abs().max())
-        return bool((whole[half:] - alone).abs().max() > 1e-3 * max(size, 1e-12))
+        """Whether, in evaluation mode, an example's outputs depend on the other examples of its batch."""
+        return passes.mixes_examples(self.model, self.start.batch)
 
     @cached_property
     def one_batch(self) -> float | None:
         """How well Adam, at 1e-3 or 1e-2, learns the first batch alone by heart; None without a score."""
         if not self.steps or not self.scored:
             return None
-        only = Sample(
-            self.start.batch, self.sample.inputs, targets_in(targets_of(self.start.batch), self.start.batch.first)
-        )
-        found = [
-            run(
-                adam(self.training, lr),
-                2 * self.steps,
-                self.seed,
-                only,
-                mode=True,
-                batches=[self.start.batch] * 2 * self.steps,
-            ).score
-            for lr in (1e-3, 1e-2)
-        ]
+        batch, steps = self.start.batch, 2 * self.steps
+        only = Sample(batch, self.sample.inputs, targets_in(targets_of(batch), batch.first))
+        changed = [adam(self.training, lr) for lr in (1e-3, 1e-2)]
+        found = [run(t, steps, self.seed, only, mode=True, batches=[batch] * steps).score for t in changed]
         known = [score for score in found if score is not None]
         return max(known) if known else None
 
@@ -335,42 +277,6 @@ class Evidence:
         if not self.steps or self.run.model is None:
             return []
         return first_pass(self.run.model, self.start.batch, self.training.loss).units
-
-
-def _part(batch: Batch, start: int, stop: int) -> Batch:
-    """Some of its examples: of every tensor that has one for each."""
-
-    def cut(value: Any) -> Any:
-        each = isinstance(value, torch.Tensor) and value.dim() and len(value) == batch.size and not value.is_sparse
-        return value[start:stop] if each else value
-
-    return Batch(tuple(map(cut, batch.inputs)), cut(batch.targets), {k: cut(v) for k, v in batch.named.items()})
-
-
-_DROPOUTS = (
-    nn.functional.dropout,
-    nn.functional.dropout1d,
-    nn.functional.dropout2d,
-    nn.functional.dropout3d,
-    nn.functional.alpha_dropout,
-    nn.functional.feature_alpha_dropout,
-    torch.dropout,
-)
-
-
-class _Dropout(TorchFunctionMode):
-    """Sees calls of dropout functions that drop."""
-
-    active = False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _DROPOUTS:
-            p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-            default = func is not torch.dropout and "alpha" not in func.__name__  # their `training` is True, False
-            on = kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else default))
-            self.active |= bool(on) and float(p) > 0
-        return func(*args, **kwargs)
 
 
 def percent(quality: float) -> str:

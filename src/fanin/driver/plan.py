@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fanin.recipe import Recipe, Trial, optimizer_flags, steps_on_card
+from fanin.execution import optimizer_flags, steps_on_card
+from fanin.recipe import Recipe, Trial
 
 # One thread's products run at about this rate, and each tensor operation costs about this much besides: rough figures,
 # good enough to weigh trials against each other for the progress bar and to see which networks are too small to fill

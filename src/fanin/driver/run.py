@@ -17,7 +17,7 @@ from fanin.driver.executors.local import cores as cores  # noqa: PLC0414 - found
 from fanin.driver.plan import plan
 from fanin.driver.watcher import Watcher
 from fanin.errors import FaninError, RecipeError
-from fanin.recipe import check_against
+from fanin.execution import check_against
 from fanin.store import Store
 from fanin.study import Study, refuse_code
 

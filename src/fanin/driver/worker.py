@@ -29,7 +29,8 @@ from fanin.engine.ledger import Outcome
 from fanin.engine.network import widths
 from fanin.engine.train import train
 from fanin.errors import FaninError
-from fanin.recipe import ENGINE_REVISION, Trial, steps_on_card
+from fanin.execution import steps_on_card
+from fanin.recipe import ENGINE_REVISION, Trial
 
 _SECONDS_BETWEEN_WORDS = 0.1  # small networks finish hundreds of epochs a second, and the driver hears them all
 

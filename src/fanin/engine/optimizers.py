@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fanin.choice import Choice
 from fanin.engine.buffers import refill
 from fanin.engine.network import Network
 from fanin.engine.schedules import factor
-from fanin.recipe import Choice, Trial
+from fanin.recipe import Trial
 
 TORCH_CLASSES: dict[str, str] = {
     "sgd": "SGD",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from fanin.recipe import Choice
+from fanin.choice import Choice
 
 
 def factor(schedule: Choice, epoch: int, epochs: int) -> float:

@@ -27,7 +27,8 @@ from fanin.engine.order import order, steps_of
 from fanin.engine.passes import Passes, first_bad_layer
 from fanin.engine.pretraining import pretrain
 from fanin.engine.products import SparseFirstLayer, dense
-from fanin.recipe import Trial, check_against, steps_on_card
+from fanin.execution import check_against, steps_on_card
+from fanin.recipe import Trial
 from fanin.record import Divergence
 
 

@@ -11,7 +11,7 @@ from fanin.initializers.noise import Shape, Source
 from fanin.initializers.scaling import Distribution, variance_scaling
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 
 def critical(

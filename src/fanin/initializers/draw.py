@@ -13,7 +13,8 @@ from fanin.initializers.noise import Keyed, Shape, Source
 
 if TYPE_CHECKING:
     from fanin.catalogue import Entry
-    from fanin.recipe import Choice, Recipe
+    from fanin.choice import Choice
+    from fanin.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from fanin.initializers.critical import critical_scale
 from fanin.initializers.draw import Place
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 
 def weight_variance(choice: Choice, *, fan_in: int, fan_out: int, place: Place) -> float | None:

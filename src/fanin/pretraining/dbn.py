@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.pretraining.autoencoder.modules import chain, head
-from fanin.pretraining.boltzmann.energy import visible_input
 from fanin.pretraining.boltzmann.rbm import RBM
-from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.conventions import (
     NotFittedError,
     Parameters,
@@ -25,7 +23,8 @@ from fanin.pretraining.conventions import (
     per_layer,
 )
 from fanin.pretraining.divergence import DivergedError, NotFiniteError, diverged
-from fanin.pretraining.stacking import check_stack, new_machine, start_transposed, tensors, units, upward
+from fanin.pretraining.downward import Downward, directed, down_draws, down_means, downward
+from fanin.pretraining.stacking import check_stack, new_machine, start_transposed, tensors, upward
 from fanin.pretraining.updown import Directed, tune
 from fanin.record import Divergence
 
@@ -157,7 +156,7 @@ class DBN(Parameters):
         check_unit_interval(rows, why="bernoulli units", instead="train with visible='gaussian' and no finetune")
         if len(rows) < self.batch_size:
             raise ValueError(f"X: expected at least batch_size = {self.batch_size} rows; got {len(rows)}")
-        *lower, top = self._directed()
+        *lower, top = directed(self.machines_, self._down())
         tuning = tune(lower, top, rows, batch=self.batch_size, k=k, lr=lr, seed=self.seed, done=len(self.tuning_))
         for epoch in range(len(self.tuning_) + 1, len(self.tuning_) + epochs + 1):
             try:
@@ -187,9 +186,7 @@ class DBN(Parameters):
         """Means downwards from top codes X (N, hidden[-1]), v_{l-1} = E[v | h = v_l]: (N, features)."""
         self._check_fitted()
         codes = as_rows(X, dtype=self.dtype, device=self.device, features=len(tensors(self.machines_[-1])[1]))
-        for place in reversed(range(len(self.machines_))):
-            codes = units(self.machines_[place]).mean_(self._down(place, codes))
-        return as_given(codes, X)
+        return as_given(down_means(self._down(), codes), X)
 
     def sample(self, n: int, *, steps: int = 1000, means: bool = False) -> np.ndarray:
         """n rows (n, features): `steps` sweeps of the top machine, then one pass downwards, drawing at every layer.
@@ -197,16 +194,10 @@ class DBN(Parameters):
         means: E[v | h_1] instead of a draw in the last step, for pictures. Equal calls of an unchanged network differ.
         """
         self._check_fitted()
-        top = self.machines_[-1]
-        lower = range(len(self.machines_) - 1)
+        top, lower = self.machines_[-1], self._down()[:-1]
         values = torch.as_tensor(top.sample(n, steps=steps, means=means and not lower), device=self.device)
         self._draws += 1
-        for place in reversed(lower):
-            uniforms = Uniforms(self.seed, "descent", device=self.device).at(epoch=self._draws, step=place)
-            inputs = self._down(place, values)
-            drawn = units(self.machines_[place]).sample_(inputs, uniforms.fill_(torch.empty_like(inputs)))
-            values = inputs if means and place == 0 else drawn  # inputs have become means
-        return values.cpu().numpy()
+        return down_draws(lower, values, seed=self.seed, number=self._draws, last_means=means).cpu().numpy()
 
     # as modules
 
@@ -225,12 +216,13 @@ class DBN(Parameters):
 
     def decoder(self) -> nn.Sequential:
         """The means downwards as nn.Sequential(Linear, Sigmoid, ...), the last linear for Gaussian data: copies."""
-        visible, places = self._checked_machines()[0].visible, range(len(self.machines_))
+        visible = self._checked_machines()[0].visible
         if visible not in ("bernoulli", "gaussian"):
             raise ValueError(f"decoder: expected bernoulli or gaussian visible units; got {visible!r}")
         bottom = nn.Sigmoid if visible == "bernoulli" else nn.Identity
-        down = ((*self._generative(i), nn.Sigmoid if i else bottom) for i in reversed(places))
-        return nn.Sequential(*chain([(weight.T, bias, make) for weight, bias, make in down]))
+        makes = [bottom, *[nn.Sigmoid] * (len(self.machines_) - 1)]
+        down = [(layer.weight.T, layer.bias, make) for layer, make in zip(self._down(), makes, strict=True)]
+        return nn.Sequential(*chain(down[::-1]))
 
     def unrolled(self) -> nn.Sequential:
         """The deep autoencoder to_sequential() and decoder() in one nn.Sequential, all weights copies: to fine-tune.
@@ -338,26 +330,8 @@ class DBN(Parameters):
     def _rows(self, X: Rows) -> Tensor:
         return as_rows(X, dtype=self.dtype, device=self.device, features=self.n_features_in_)
 
-    def _generative(self, place: int) -> tuple[Tensor, Tensor]:
-        """Weight (hidden, visible) and visible bias as they go downwards."""
-        if place < len(self._downward):
-            return self._downward[place]
-        components, _, visible = tensors(self.machines_[place])
-        return components, visible
-
-    def _down(self, place: int, codes: Tensor) -> Tensor:
-        """Inputs b + h W of a machine's visible units."""
-        return visible_input(codes, *self._generative(place))
-
-    def _directed(self) -> list[Directed]:
-        """Copies of all layers with weights for both directions; those of the top one are one tensor."""
-        layers = []
-        for place in range(len(self.machines_)):
-            (components, hidden, _), (downward, visible) = tensors(self.machines_[place]), self._generative(place)
-            weight = components.clone()
-            last = place == len(self.machines_) - 1
-            layers.append(Directed(weight, hidden.clone(), weight if last else downward.clone(), visible.clone()))
-        return layers
+    def _down(self) -> list[Downward]:
+        return downward(self.machines_, self._downward)
 
     def _take_directed(self, layers: Sequence[Directed]) -> None:
         self._downward = [(layer.generative.clone(), layer.bias_visible.clone()) for layer in layers[:-1]]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from fanin.activations import resolve
+from fanin.choice import Choice, choose
 from fanin.errors import nearest
 from fanin.initializers.module.trace import run_trace
 from fanin.pretraining.autoencoder.stacked import StackedAutoencoder
 from fanin.pretraining.conventions import Rows, as_rows
 from fanin.pretraining.dbn import DBN
-from fanin.recipe import Choice, choose
 
 METHODS = ("dbn", "autoencoder", "denoising")
 _BLOCK = 1024  # rows that pass the module at once

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fanin.choice import Choice
 from fanin.errors import FaninError, RecipeError, nearest
-from fanin.recipe import Choice, Recipe
+from fanin.recipe import Recipe
 from fanin.settings import assign
 from fanin.study import Arm, Study
 

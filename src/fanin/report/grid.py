@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanin.recipe import Choice, Recipe
+from fanin.choice import Choice
+from fanin.recipe import Recipe
 from fanin.report.results import ArmSummary, StudySummary
 from fanin.settings import others, setting
 

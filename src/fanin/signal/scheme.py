@@ -8,11 +8,11 @@ import math
 import torch
 
 from fanin import initializers
+from fanin.choice import Choice
 from fanin.initializers import Keyed, Place, initialize
 from fanin.initializers.draw import draws_bias
 from fanin.initializers.variance import weight_variance
 from fanin.profile import SchemeProfile
-from fanin.recipe import Choice
 from fanin.streams import Stream
 
 _BINS = 33  # an odd number, so that one bin is about the middle

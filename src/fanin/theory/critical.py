@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from fanin.recipe import Choice
+from fanin.choice import Choice
 from fanin.theory.quadrature import Activation, Function, function_of, sample
 from fanin.theory.roots import root
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from fanin.catalogue import ACTIVATIONS, canonical
-from fanin.recipe import Choice
+from fanin.choice import Choice
 from fanin.theory.quadrature import Activation, function_of, sample
 
 Direction = Literal["forward", "backward", "both"]

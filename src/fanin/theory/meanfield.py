@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from fanin.recipe import Choice
+from fanin.choice import Choice
 from fanin.theory.pairs import pair_mean
 from fanin.theory.quadrature import Activation, Function, function_of, sample
 from fanin.theory.roots import root

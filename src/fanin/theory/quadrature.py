@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.activations import resolve
-from fanin.recipe import Choice, choose
+from fanin.choice import Choice, choose
 
 Function = Callable[[Tensor], Tensor]
 Activation = str | Choice | Function

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fanin.diagnosis.checks.data import eval_mismatch, input_scale, label_range, no_signal, non_finite_data
+from fanin.diagnosis.checks.data import input_scale, label_range, no_signal
+from fanin.diagnosis.checks.evaluation import eval_mismatch, overfitting
 from fanin.diagnosis.checks.modes import frozen_parameters, wrong_mode
+from fanin.diagnosis.checks.non_finite import non_finite_data, non_finite_run
 from fanin.diagnosis.checks.outputs import output_activation
-from fanin.diagnosis.checks.progress import (
+from fanin.diagnosis.checks.refusal import refused
+from fanin.diagnosis.checks.steps import (
     batch_size,
     learning_rate_high,
     learning_rate_low,
-    non_finite_run,
     optimizer,
-    overfitting,
     too_few_epochs,
 )
 from fanin.diagnosis.checks.structure import capacity, layers, missing_nonlinearity
 from fanin.diagnosis.checks.weights import dead_units, init_scale, saturation, slopes, symmetry
-from fanin.diagnosis.checks.wiring import loss, output_shape, refused
+from fanin.diagnosis.checks.wiring import loss, output_shape
 from fanin.diagnosis.evidence import Evidence
 from fanin.finding import Finding
 

@@ -1,4 +1,4 @@
-"""Checks of the data: numbers that are none, scales, targets that cannot be reached, no relation between the two."""
+"""Checks of the training data: scales, targets that cannot be reached, no relation between inputs and targets."""
 
 from __future__ import annotations
 
@@ -14,37 +14,6 @@ from fanin.finding import Finding, Remedy
 from fanin.training.losses import targets_of
 
 _LECUN = "LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3"
-
-
-def non_finite_data(e: Evidence) -> Iterator[Finding]:
-    """Any number in the sample that is NaN or infinite: every sum that it enters is too, unless it is masked."""
-    x, y = e.sample.inputs, e.sample.targets
-    for what, broken, tensor in (("inputs", x.broken, x.tensor), ("targets", y.broken, y.tensor)):
-        if broken and not masked(e, tensor):
-            yield Finding(
-                "non-finite",
-                None,
-                broken,
-                0.0,
-                f"{broken:.2%} of the numbers in the {what} are NaN or infinite",
-                f"look where they come from; torch.nan_to_num, or leave those examples out: {what}",
-                1.0,
-                "IEEE 754: NaN spreads through sums and products",
-            )
-
-
-def masked(e: Evidence, part: Tensor | None) -> bool:
-    """Whether numbers of the sample that are not finite have entered a loss whose value and gradient are finite.
-
-    So they are missing values that the network or the loss leaves out. They have entered it where the first batch holds
-    some, or where a run without an accident has seen as many examples as the sample has.
-    """
-    batch = e.start.batch
-    seen = batch.first if part is e.sample.inputs.tensor else targets_of(batch)
-    entered = isinstance(seen, Tensor) and seen.dtype.is_floating_point and not bool(seen.isfinite().all())
-    if entered:
-        return e.start.finite
-    return bool(e.steps) and not e.run.failed and len(e.run.losses) * batch.size >= e.sample.size
 
 
 def input_scale(e: Evidence) -> Iterator[Finding]:
@@ -153,75 +122,6 @@ def _far_targets(e: Evidence) -> Iterator[Finding]:
             _LECUN,
             Remedy("target-scaling", "y = (y - y.mean()) / y.std()"),
         )
-
-
-def eval_mismatch(e: Evidence) -> Iterator[Finding]:
-    """Evaluation inputs whose mean or deviation is not the training inputs'.
-
-    Two samples of one distribution agree in their overall deviation within a few per cent at such sizes; a factor of 2,
-    or a shift of the mean by a whole deviation, is another preparation.
-    """
-    if e.evaluation is None:
-        return
-    a, b = e.sample.inputs, e.evaluation.inputs
-    if e.evaluation_error is not None:
-        error = f"{type(e.evaluation_error).__name__}: {e.evaluation_error}".split("\n")[0]
-        yield Finding(
-            "eval-mismatch",
-            None,
-            None,
-            None,
-            f"on evaluation inputs {tuple(b.tensor.shape[1:])} (training: {tuple(a.tensor.shape[1:])}) the network or "
-            f"the loss raises {error}",
-            "prepare evaluation data by the same transform as training data",
-            0.97,
-            "the error's own message",
-        )
-        return
-    if a.tokens or b.tokens or a.broken or b.broken or not a.std:
-        return
-    ratio = max(b.std, 1e-300) / a.std
-    shift = abs(b.mean - a.mean) / a.std
-    enough = min(e.sample.size, e.evaluation.size) >= 16
-    if enough and (max(ratio, 1 / ratio) > 2 or shift > 1):
-        yield Finding(
-            "eval-mismatch",
-            None,
-            ratio if max(ratio, 1 / ratio) > 2 else shift,
-            2.0 if max(ratio, 1 / ratio) > 2 else 1.0,
-            f"evaluation inputs have mean {b.mean:.3g} and standard deviation {b.std:.3g}, training inputs "
-            f"{a.mean:.3g} and {a.std:.3g}",
-            "prepare evaluation data by the same transform, with the training data's moments",
-            0.95,
-            "what a network has learnt holds for inputs of the same distribution",
-        )
-    elif enough and (correlation := _profile_correlation(a.tensor, b.tensor)) is not None and correlation < 0.3:
-        yield Finding(
-            "eval-mismatch",
-            None,
-            correlation,
-            0.3,
-            f"the mean evaluation example and the mean training example have a correlation of {correlation:.2f}: "
-            "features are in another order, mirrored or negated",
-            "prepare evaluation data by the same transform as training data",
-            0.8,
-            "what a network has learnt holds for inputs of the same distribution",
-        )
-
-
-def _profile_correlation(a: Tensor, b: Tensor) -> float | None:
-    """Correlation of the mean examples, where these are clearly more than noise; None elsewhere."""
-    if a.shape[1:] != b.shape[1:] or a.dim() < 2 or a[0].numel() < 8:
-        return None
-    rows = [t.double().flatten(1) for t in (a, b)]
-    means = [r.mean(0) for r in rows]
-    for r, m in zip(rows, means, strict=True):
-        noise = float(r.var(0).mean()) / len(r)
-        if float(m.var()) < 20 * noise:
-            return None
-    x, y = (m - m.mean() for m in means)
-    size = float(x.norm() * y.norm())
-    return float(x @ y) / size if size else None
 
 
 def no_signal(e: Evidence) -> Iterator[Finding]:

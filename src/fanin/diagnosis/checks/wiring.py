@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fanin.diagnosis.evidence import CLEAR, Evidence, percent
 from fanin.diagnosis.start import like
-from fanin.errors import FaninError
 from fanin.finding import Finding, Remedy
 from fanin.training.losses import main_output
 
@@ -198,80 +197,3 @@ def _broadcasts(e: Evidence, z: Tensor, targets: Tensor) -> bool:
     if math.prod(shape) == z.numel():  # targets alone are spread: torch's losses do it, a user's may know better
         return type(e.training.loss).__module__.startswith("torch.") or e.training.loss.__module__.startswith("torch.")
     return math.prod(shape) in {math.prod(op.shape) for op in e.start.graph.between()} if e.start.graph else False
-
-
-def refused(e: Evidence) -> Iterator[Finding]:
-    """What the loss itself refused, in its own words, with the cause behind them."""
-    if e.start.error is None or e.start.stage != "loss":
-        return
-    if isinstance(e.start.error, FaninError):  # it says all there is to say
-        yield _loss(str(e.start.error), 0.98)
-        return
-    words = f"{type(e.start.error).__name__}: {e.start.error}".split("\n")[0]
-    y, z = e.sample.targets, e.start.output
-    outputs = z.shape[1] if z is not None and z.dim() > 1 else 1
-    if "out of bounds" in words or ("Target" in words and "out of" in words) or "index out of range" in words.lower():
-        missing = y.distinct > outputs
-        yield Finding(
-            "output-shape" if missing else "label-range",
-            None,
-            y.high,
-            float(outputs - 1),
-            f"class indices reach from {y.low:g} to {y.high:g} ({y.distinct} different ones), the network has "
-            f"{outputs} outputs; the loss says {words}",
-            f"{int(y.high) + 1} outputs"
-            if missing
-            else f"y = y - {y.low:g}"
-            if y.low
-            else "give every class an index from 0 on",
-            0.98,
-            "torch.nn.CrossEntropyLoss: class indices in [0, C)",
-        )
-    elif "between 0 and 1" in words:
-        beyond = z is not None and bool(((z < 0) | (z > 1)).any())
-        yield Finding(
-            "output-activation" if beyond else "label-range",
-            None,
-            None,
-            None,
-            f"nn.BCELoss wants probabilities; {words}",
-            "end with nn.Sigmoid(), or take nn.BCEWithLogitsLoss" if beyond else "targets within [0, 1]",
-            0.98,
-            "torch.nn.BCELoss",
-            Remedy("loss", "loss = nn.BCEWithLogitsLoss()", {"name": "bce_with_logits"}) if beyond else None,
-        )
-    elif any(w in words for w in ("size", "shape", "Dimension", "dimension", "batch_size", "multi-target")):
-        targets = e.start.batch.targets
-        shape = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
-        yield Finding(
-            "output-shape",
-            None,
-            None,
-            None,
-            f"outputs {tuple(z.shape) if z is not None else '?'} and targets {shape} do not fit; the loss says {words}",
-            "outputs (N, C) and class indices (N,), or outputs and targets of the same shape",
-            0.95,
-            "the loss's own message",
-        )
-    else:
-        yield Finding(
-            "loss",
-            None,
-            None,
-            None,
-            f"the loss raised {words}",
-            "a loss that is called loss(outputs, targets), and takes what the network and the data give",
-            0.8,
-            "its own message",
-        )
-    if any(w in words for w in ("dtype", "scalar type", "expected scalar", "Found dtype", "Long", "Float")):
-        yield Finding(
-            "label-range",
-            None,
-            None,
-            None,
-            f"targets have a type that the loss does not take: {words}",
-            "y = y.long() for class indices, y.float() for numbers",
-            0.9,
-            "its own message",
-        )

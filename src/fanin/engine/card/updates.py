@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fanin.choice import Choice
 from fanin.engine.card.philox import triton_for
 from fanin.engine.network import Network
-from fanin.recipe import Choice, optimizer_flags
+from fanin.execution import optimizer_flags
 
 
 class Update:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fanin.choice import Choice
 from fanin.code import first_on_path, named
 from fanin.engine.data import Data
 from fanin.errors import FaninError
-from fanin.recipe import Choice, Trial
+from fanin.recipe import Trial
 from fanin.streams import Stream
 from fanin.training.losses import main_output
 from fanin.training.randomness import seed_all

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.catalogue import INITIALIZERS
+from fanin.choice import Choice
 from fanin.initializers.draw import initialize
 from fanin.initializers.module.decisions import Step
 from fanin.initializers.module.plan import Wishes, plan
@@ -15,7 +16,7 @@ from fanin.initializers.module.setting import carry_out, rehearse
 from fanin.initializers.module.slots import slots
 from fanin.initializers.module.trace import run_trace
 from fanin.initializers.noise import Keyed
-from fanin.recipe import Choice, Trial
+from fanin.recipe import Trial
 from fanin.streams import Stream
 
 

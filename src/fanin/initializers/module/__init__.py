@@ -19,7 +19,7 @@ from fanin.initializers.module.slots import slots, slots_of
 from fanin.initializers.module.trace import Inputs, Trace, run_trace, symbolic_trace
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -201,7 +201,7 @@ def _wishes(
 def _scheme(
     scheme: str | Choice | Scheme, options: dict[str, Any], gain: float | None
 ) -> tuple[Choice | Scheme, tuple[tuple[str, Any], ...]]:
-    from fanin.recipe import Choice, choose  # pydantic, only where it is wanted
+    from fanin.choice import Choice, choose  # pydantic, only where it is wanted
 
     if isinstance(scheme, str | Choice):
         given = {} if gain is None else {"gain": gain}
@@ -216,7 +216,7 @@ def _scheme(
 
 
 def _bias(bias: str | float | Mapping[str, Any] | None) -> Choice | None:
-    from fanin.recipe import choose
+    from fanin.choice import choose
 
     if isinstance(bias, int | float) and not isinstance(bias, bool):
         return choose("bias_init", {"name": "constant", "value": float(bias)})

@@ -11,7 +11,7 @@ from fanin.initializers.module.slots import Slot
 from fanin.initializers.noise import Shape
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Step:
 
 def as_choice(scheme: Choice | Scheme | None) -> Choice | None:
     """A scheme if it is a catalogue's choice, else None."""
-    from fanin.recipe import Choice  # pydantic, only where it is wanted
+    from fanin.choice import Choice  # pydantic, only where it is wanted
 
     return scheme if isinstance(scheme, Choice) else None
 

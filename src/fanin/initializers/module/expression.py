@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 Direction = Literal["forward", "backward", "both"]
 
@@ -121,7 +121,7 @@ def recognise(function: str | Choice | Function) -> str | Choice | Function:
     A handwritten x * sigmoid(x) is SiLU, and nn.Hardtanh(0, inf) is ReLU, however they are written: 107 points, most
     of them in [-5, 5], decide, to 1e-12 of float64.
     """
-    from fanin.recipe import Choice, choose
+    from fanin.choice import Choice, choose
 
     if isinstance(function, str | Choice):
         return choose("activation", function)
@@ -142,7 +142,7 @@ _GRID = torch.tensor(_TENTHS, dtype=torch.float64, device="cpu") / 10
 
 
 def _candidates(values: Tensor) -> list[tuple[Choice, Tensor]]:
-    from fanin.recipe import choose
+    from fanin.choice import choose
 
     found = list(_catalogue_values())
     slope = -float(values[_GRID == -1])  # what it would be if this were a leaky ReLU
@@ -156,7 +156,7 @@ def _candidates(values: Tensor) -> list[tuple[Choice, Tensor]]:
 def _catalogue_values() -> tuple[tuple[Choice, Tensor], ...]:
     from fanin.activations import resolve
     from fanin.catalogue import ACTIVATIONS
-    from fanin.recipe import choose
+    from fanin.choice import choose
 
     choices = [choose("activation", name) for name in ACTIVATIONS]
     return tuple((choice, resolve(choice).module()(_GRID.clone())) for choice in choices)

@@ -16,7 +16,7 @@ from fanin.initializers.module.slots import Slot
 from fanin.initializers.module.trace import Trace
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 # whose gain is that of the activation that follows; those that copy (identity, dirac) keep their own, 1
 _DIRECTIONS: dict[str, Direction | None] = {
@@ -144,8 +144,8 @@ def _bias_step(slot: Slot, wishes: Wishes) -> Step:
 
 def _table_step(slot: Slot, wishes: Wishes) -> Step:
     """Embeddings N(0, 1), unless the scheme is one without fans; learnt keys and values N(0, 1 / width), as torch's."""
+    from fanin.choice import choose
     from fanin.initializers.variance import weight_variance
-    from fanin.recipe import choose
 
     choice = wishes.choice
     if choice is not None and choice.name in _WITHOUT_FANS and (wishes.embedding_std is None or slot.role == "token"):
@@ -210,7 +210,7 @@ def _kept(slot: Slot, trace: Trace | None) -> float:
 
 def _with_gain(wishes: Wishes, activation: Activation | None) -> Choice:
     """The scheme with the gain for what follows a layer."""
-    from fanin.recipe import choose
+    from fanin.choice import choose
 
     choice, gain = wishes.choice, wishes.gain
     assert choice is not None

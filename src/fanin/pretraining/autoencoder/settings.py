@@ -18,7 +18,7 @@ from fanin.pretraining.conventions import check_unit_interval, per_layer
 from fanin.pretraining.corruption import check_corruption
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 _BOUNDED = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 _LOSSES: dict[str, Loss] = {"sigmoid": "cross_entropy", "linear": "squared"}
@@ -43,7 +43,7 @@ class Settings:
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Settings:
         """From an estimator's parameters; ValueError for what is wrong with them, TypeError for a dtype."""
-        from fanin.recipe import choose
+        from fanin.choice import choose
 
         hidden = _widths(params["hidden"])
         choice = choose("activation", params["activation"])

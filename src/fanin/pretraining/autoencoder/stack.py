@@ -14,7 +14,7 @@ from fanin.pretraining.autoencoder.layer import Layer
 from fanin.streams import Stream
 
 if TYPE_CHECKING:
-    from fanin.recipe import Choice
+    from fanin.choice import Choice
 
 _BLOCK = 1024  # rows that are encoded at once
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fanin.pretraining.boltzmann import energy
+from fanin.pretraining.boltzmann import energy, figures
 from fanin.pretraining.boltzmann.chains import Machine
 from fanin.pretraining.boltzmann.pseudo import log_conditional
 from fanin.pretraining.boltzmann.state import State
@@ -18,27 +18,30 @@ def hidden_means(machine: Machine, v: Tensor) -> Tensor:
     return machine.hidden.mean_(x)
 
 
-def visible_means(machine: Machine, h: Tensor) -> Tensor:
-    """E[v | h], (rows, visible)."""
-    return machine.visible.mean_(energy.visible_input(h, machine.weights, machine.intercept_visible))
-
-
 def reconstruction(machine: Machine, v: Tensor) -> Tensor:
     """E[v | h = E[h | v]], (rows, visible)."""
-    return visible_means(machine, hidden_means(machine, v))
+    return figures.reconstruction(v, *_parameters(machine), visible=machine.visible, hidden=machine.hidden)
+
+
+def squared_errors(machine: Machine, v: Tensor) -> Tensor:
+    """(v - reconstruction)^2, (rows, visible)."""
+    return figures.squared_errors(v, *_parameters(machine), visible=machine.visible, hidden=machine.hidden)
 
 
 def free_energies(machine: Machine, v: Tensor) -> Tensor:
     """F(v), (rows,)."""
-    parameters = (machine.weights, machine.intercept_hidden, machine.intercept_visible)
-    return energy.free_energy(v, *parameters, visible=machine.visible, hidden=machine.hidden)
+    return energy.free_energy(v, *_parameters(machine), visible=machine.visible, hidden=machine.hidden)
 
 
 def pseudo_likelihoods(machine: Machine, v: Tensor, seed: int) -> Tensor:
     """V log p(v_i | all other v), (rows,): one bit i a row, drawn by stream ("pseudo", seed)."""
     bits = Uniforms(seed, "pseudo", device=v.device).fill_(v.new_empty(len(v))).mul_(v.shape[1]).long()
-    parameters = (machine.weights, machine.intercept_hidden, machine.intercept_visible)
-    return v.shape[1] * log_conditional(v, bits, *parameters, hidden=machine.hidden)
+    return v.shape[1] * log_conditional(v, bits, *_parameters(machine), hidden=machine.hidden)
+
+
+def _parameters(machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
+    """As functions of plain tensors take them."""
+    return machine.weights, machine.intercept_hidden, machine.intercept_visible
 
 
 def rest(machine: Machine) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fanin.pretraining.boltzmann import inference
 from fanin.pretraining.boltzmann.chains import Machine
+from fanin.pretraining.boltzmann.figures import free_energy_gap
 from fanin.pretraining.boltzmann.options import Options
 from fanin.pretraining.boltzmann.products import full_precision
 from fanin.pretraining.boltzmann.uniforms import Uniforms
@@ -24,10 +25,10 @@ def binarized(X: Tensor, options: Options) -> Tensor:
 @full_precision()
 def watch(machine: Machine, options: Options, X: Tensor, held_out: Tensor | None = None) -> dict[str, float]:
     """Mean square of v - E[v | E[h | v]]; pseudo-likelihood (Bernoulli); mean F(held_out) - mean F(X)."""
-    found = {"reconstruction_error": float((inference.reconstruction(machine, X) - X).square().mean())}
+    found = {"reconstruction_error": float(inference.squared_errors(machine, X).mean())}
     if options.visible == "bernoulli":
         found["pseudo_likelihood"] = float(inference.pseudo_likelihoods(machine, X, options.seed).mean())
     if held_out is not None:
-        gap = inference.free_energies(machine, held_out).mean() - inference.free_energies(machine, X).mean()
-        found["free_energy_gap"] = float(gap)
+        train, aside = (inference.free_energies(machine, rows) for rows in (X, held_out))
+        found["free_energy_gap"] = float(free_energy_gap(train, aside))
     return found

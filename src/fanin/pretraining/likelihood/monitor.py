@@ -1,14 +1,14 @@
-"""Cheap figures to watch training by: the reconstruction error and the gap of free energies."""
+"""Cheap figures to watch training by, checked and in float64: the reconstruction error, the gap of free energies."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from fanin.pretraining.boltzmann import figures
 from fanin.pretraining.boltzmann.units import Units
-from fanin.pretraining.likelihood.conditionals import hidden_given_visible, visible_given_hidden
 from fanin.pretraining.likelihood.exact import free_energy
-from fanin.pretraining.likelihood.machine import BERNOULLI
+from fanin.pretraining.likelihood.machine import BERNOULLI, machine_of, rows
 
 
 def reconstruction_error(
@@ -25,10 +25,10 @@ def reconstruction_error(
     Cheap, and deceptive: it falls while a machine mixes ever worse (Hinton, 2010, section 5). Divide by the number of
     visible units for a mean square. To compare machines use log-likelihoods.
     """
-    parameters = (components, intercept_hidden, intercept_visible)
-    h = hidden_given_visible(X, *parameters, visible=visible, hidden=hidden)
-    v = visible_given_hidden(h, *parameters, visible=visible, hidden=hidden)
-    return (torch.as_tensor(X).to(v) - v).square().sum(1)
+    machine = machine_of(components, intercept_hidden, intercept_visible, visible=visible, hidden=hidden)
+    parameters = (machine.components, machine.intercept_hidden, machine.intercept_visible)
+    units = {"visible": machine.visible, "hidden": machine.hidden}
+    return torch.cat([figures.squared_errors(v, *parameters, **units).sum(1) for v in rows(X, machine)])
 
 
 @torch.no_grad()
@@ -48,5 +48,5 @@ def free_energy_gap(
     overfits (Hinton, 2010, section 6).
     """
     parameters = (components, intercept_hidden, intercept_visible)
-    means = [free_energy(X, *parameters, visible=visible, hidden=hidden).mean() for X in (held_out, train)]
-    return float(means[0] - means[1])
+    energies = (free_energy(X, *parameters, visible=visible, hidden=hidden) for X in (train, held_out))
+    return float(figures.free_energy_gap(*energies))

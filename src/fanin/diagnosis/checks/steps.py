@@ -1,15 +1,13 @@
-"""Checks of how training goes: the learning rate, the optimiser, batches, when it ends, what evaluation says."""
+"""Checks of the steps that training takes: their learning rate, their optimiser, their batches, how many they are."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from fanin.diagnosis.checks.data import masked
 from fanin.diagnosis.evidence import CLEAR, GOOD, SHARE, Evidence, percent
 from fanin.diagnosis.experiments import adam, batches_of, rate, without_decay
 from fanin.diagnosis.runs import RunResult
@@ -93,40 +91,6 @@ def _climb(e: Evidence) -> dict[int, float]:
         if result.failed or found[factor] < max(found.values()) - CLEAR or found[factor] > 0.9:
             break
     return found
-
-
-def non_finite_run(e: Evidence) -> Iterator[Finding]:
-    """A first loss or gradient that is no number; a loss that ceases to be one."""
-    x, y = e.sample.inputs, e.sample.targets
-    if (x.broken and not masked(e, x.tensor)) or (y.broken and not masked(e, y.tensor)):
-        return
-    bad = [name for name, p in e.model.named_parameters() if not bool(p.isfinite().all())]
-    where, confidence = None, 0.9
-    if bad:
-        words, where = f"parameter {bad[0]} holds NaN or infinity before training", bad[0]
-    elif e.start.output is not None and not e.start.finite and not bool(e.start.output.isfinite().all()):
-        words = "outputs of the first batch are not finite, though inputs and parameters are"
-    elif e.start.error is None and e.start.output is not None and not math.isfinite(e.start.loss):
-        words = (
-            f"the loss of the first batch is {e.start.loss}, though outputs are finite: a logarithm or division of 0"
-        )
-    elif e.start.broken:
-        words, where = f"the gradient of {e.start.broken[0]} is not finite in the first batch", e.start.broken[0]
-    elif e.steps and e.run.stopped:
-        words, confidence = f"the loss is not finite at step {e.run.stopped}", 0.6
-    else:
-        return
-    yield Finding(
-        "non-finite",
-        where,
-        None,
-        None,
-        words,
-        "torch.autograd.set_detect_anomaly(True) names the operation; log_softmax and BCE with logits instead of "
-        "logarithms of probabilities",
-        confidence,
-        "IEEE 754",
-    )
 
 
 def optimizer(e: Evidence) -> Iterator[Finding]:
@@ -297,44 +261,3 @@ def too_few_epochs(e: Evidence) -> Iterator[Finding]:
         min(0.9, 0.6 + 0.4 * (then - now)),
         "Prechelt (1998), Early stopping - but when?",
     )
-
-
-def _course(e: Evidence) -> list[tuple[int, float, float]]:
-    """(step, training loss, evaluation loss) of the run; to the end, if more is planned and evaluation lags behind.
-
-    Ten times as many steps as a short run has, at most.
-    """
-    seen = e.run.evaluations
-    if e.planned <= e.steps or len(seen) < 4 or statistics.fmean(s[2] - s[1] for s in seen[-2:]) <= 0:
-        return seen
-    longer = e.experiment("to the end", lambda t: t, steps=min(e.planned, 10 * e.steps), mode=None, evaluated=True)
-    return seen + [s for s in longer.evaluations if s[0] > e.steps]
-
-
-def overfitting(e: Evidence) -> Iterator[Finding]:
-    """Evaluation loss has risen from its least by over a fifth, while training loss went on falling."""
-    seen = _course(e) if e.steps and e.evaluation is not None else []
-    if len(seen) < 4 or e.run.failed:
-        return
-    train, test = [s[1] for s in seen], [s[2] for s in seen]
-    low = min(range(len(test)), key=test.__getitem__)
-    rise = statistics.fmean(test[-2:]) - test[low]
-    apart = statistics.fmean(test[-2:]) - statistics.fmean(train[-2:])
-    start = max(abs(test[0]), abs(e.baseline or 0.0))
-    if (
-        low < len(test) - 2
-        and rise > max(0.2 * abs(test[low]), 0.25 * (test[0] - test[low]), 0.05 * start)
-        and train[-1] < train[low]
-        and apart > rise
-    ):
-        yield Finding(
-            "overfitting",
-            None,
-            test[-1],
-            1.2 * test[low],
-            f"evaluation loss is least at step {seen[low][0]} ({test[low]:.3g}) and then rises to {test[-1]:.3g}, "
-            f"while training loss falls from {train[low]:.3g} to {train[-1]:.3g}",
-            "stop there, more data or augmentation, weight decay, dropout, a smaller network",
-            0.8,
-            "Prechelt (1998), Early stopping - but when?",
-        )
