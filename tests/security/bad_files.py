@@ -74,6 +74,7 @@ STUDIES: dict[str, bytes] = {
         b"b = {arm = 'one'}\n"
     ),
     "grid.toml": b"[grid]\nlr = []\n",
+    "grid-empty.toml": b"[recipe]\nhidden = 8\n[grid]\n",
     "trials.toml": b"seeds = 100_000_000\n",
 }
 

@@ -73,6 +73,7 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("run", "code.toml"), ("model: os:abort is Python code", "say --allow-code")),
     (("run", "question.toml"), ("questions.0.a.arm: expected one of ['one']; got 'onw'", "did you mean 'one'")),
     (("run", "grid.toml"), ("grid.toml: grid: expected a table of lists of values", "got {'lr': []}")),
+    (("run", "grid-empty.toml"), ("grid-empty.toml: grid: expected a table of lists of values", "got {}")),
     (("run", "trials.toml"), ("trials.toml: seeds: expected at most 1,000,000 trials", "1 arms x 100000000 seeds")),
     # other commands
     (("results",), ("FOLDER", "requires an argument")),
