@@ -135,6 +135,7 @@ def test_public_names_are_pinned():
         "calibrate_",
         "diagnose",
         "explain",
+        "export_script",
         "find",
         "gain",
         "init_",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from fanin.driver import Run, run
     from fanin.engine.export import load_weights
+    from fanin.engine.script import export_script
     from fanin.errors import FaninError
     from fanin.finding import Finding, Remedy
     from fanin.initializers.calibrate import calibrate_
@@ -60,6 +61,7 @@ __all__ = [
     "calibrate_",
     "diagnose",
     "explain",
+    "export_script",
     "find",
     "gain",
     "init_",
@@ -94,6 +96,7 @@ _HOMES = {
     "calibrate_": "initializers.calibrate",
     "diagnose": "diagnosis",
     "explain": "proof.explain",
+    "export_script": "engine.script",
     "find": "bundle",
     "gain": "theory",
     "init_": "initializers.module",

@@ -54,7 +54,7 @@ def ran(tmp_path_factory):
     return folder
 
 
-HELP = ["run", "list", "results", "report", "predict", "doctor"]
+HELP = ["run", "list", "results", "report", "predict", "export", "doctor"]
 
 
 @pytest.mark.parametrize("command", HELP)
@@ -118,6 +118,7 @@ USAGE = [
     (["results", "."], "no results here"),
     (["report", "."], "no results here"),
     (["predict", "."], "no results here"),
+    (["export", "."], "no results here"),
     (["nonsense"], "nonsense"),
 ]
 

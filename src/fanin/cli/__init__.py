@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 from fanin.cli.diagnose import diagnose, lr_find
 from fanin.cli.doctor import doctor
 from fanin.cli.explain import explain
+from fanin.cli.export import export
 from fanin.cli.init import show
 from fanin.cli.listing import list_names
 from fanin.cli.predict import predict
@@ -49,6 +50,12 @@ _command(
     "predict",
     "fanin predict runs/lab9-mnist",
     'fanin predict runs/lab9-mnist --arm "dropout 0.3" --image digit.png',
+)
+_command(
+    export,
+    "export",
+    "fanin export runs/lab9-mnist",
+    'fanin export runs/lab9-mnist --arm "dropout 0.3" --out dropout.py',
 )
 _command(
     propagate,

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from fanin.errors import FaninError, nearest
+from fanin.cli.trained import data_of, trained_network
+from fanin.errors import FaninError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from fanin.datasets import Dataset
-    from fanin.store import StoredStudy
 
 
 def predict(
@@ -24,6 +22,7 @@ def predict(
     *,
     arm: str | None = None,
     study: str | None = None,
+    seed: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
     image: Path | None = None,
     index: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
     data_dir: Path | None = None,
@@ -40,6 +39,8 @@ def predict(
         The arm whose network is asked; by default the first with weights.
     study
         The study of the arm, where several have an arm of that name.
+    seed
+        The seed, where weights of several were kept; by default the first.
     image
         A picture file; it is turned to grey and to the size of the training pictures.
     index
@@ -53,67 +54,22 @@ def predict(
         raise FaninError("--image and --index: choose one")
     from fanin.engine.export import load_weights  # loads torch
 
-    stored, arm_name, path = _network(folder, study, arm)
-    network, metadata = load_weights(path)
+    found = trained_network(folder, study, arm, seed)
+    stored = found.stored
+    network, metadata = load_weights(found.path)
     if image is not None:
         raw, notes = _picture(image, stored.data)
         print(f"{image}" + "".join(f"; {note}" for note in notes))
         label = None
     else:
-        dataset = _dataset(stored, data_dir)
+        dataset = data_of(stored, data_dir, otherwise="give a picture with --image FILE")
         index = _checked(index, len(dataset.test.labels))
         raw, label = dataset.test.inputs[index], dataset.classes[int(dataset.test.labels[index])]
         print(f"test picture {index} of {dataset.name}")
     _draw(raw, stored.data)
     _answer(network, raw * float(metadata["scale"]), stored.data["classes"], label)
-    print(f"network: {stored.study.name}, arm {arm_name}, seed {metadata['seed']}")
+    print(f"network: {stored.study.name}, arm {found.arm.name}, seed {found.seed}")
     return 0
-
-
-def _network(folder: Path, study: str | None, arm: str | None) -> tuple[StoredStudy, str, Path]:
-    """The first stored network of the study and arm asked for."""
-    from fanin.store import Store
-
-    with Store.open(folder) as store:
-        found = [
-            (stored, each.name, folder / "weights" / f"{trial.id(stored.data['fingerprint'])}.safetensors")
-            for stored in store.studies()
-            for each in stored.study.arms
-            for trial in stored.study.trials(each)[:1]
-        ]
-    known = [row for row in found if row[2].is_file()]
-    if not known:
-        raise FaninError(f"{folder}: no trained weights here; `fanin run` with --keep-weights first trains them")
-    studies, arms = [s.study.name for s, _, _ in known], [name for _, name, _ in known]
-    if study is not None:
-        known = [row for row in known if study in (row[0].study.name, row[0].study.name.split("/")[-1])]
-        if not known:
-            raise FaninError(
-                f"no trained network of study {study!r}{nearest(study, studies)}; there are {_listed(studies)}"
-            )
-        arms = [name for _, name, _ in known]
-    if arm is not None:
-        known = [row for row in known if row[1] == arm]
-    if not known:
-        raise FaninError(f"no trained network of arm {arm!r}{nearest(str(arm), arms)}; there are {_listed(arms)}")
-    return known[0]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in dict.fromkeys(names))
-
-
-def _dataset(stored: StoredStudy, data_dir: Path | None) -> Dataset:
-    from fanin.cli.progress import stderr
-    from fanin.cli.run import load_data
-
-    spec = stored.data.get("spec")
-    if spec is None:
-        raise FaninError("the study was run from Python on data in memory: give a picture with --image FILE")
-    dataset = load_data(spec, data_dir, stderr(), allow_code=False)  # the folder may be another's
-    if dataset.fingerprint != stored.data["fingerprint"]:
-        raise FaninError(f"{spec}: not the data the study was run on any more; give a picture with --image FILE")
-    return dataset
 
 
 def _checked(index: int | None, count: int) -> int:
