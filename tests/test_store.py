@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -240,6 +241,62 @@ def test_a_wrong_folder_names_those_that_are_there(tmp_path):
             Store.open(given)
 
 
+@pytest.mark.parametrize("lose", ["remove", "move", "replace"])
+def test_a_folder_that_vanishes_is_told(tmp_path, lose):
+    """SQLite itself would go on writing into what has no name any more."""
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    with Store.create(out) as store:
+        trials, _ = fill(store)
+        shutil.rmtree(out) if lose == "remove" else out.rename(moved)
+        if lose == "replace":
+            Store.create(out).close()
+        with pytest.raises(StoreError, match="was removed or moved away"):
+            store.add(trials[3], "f", record(trials[3]))
+    if lose != "remove":
+        with Store.open(moved) as store:
+            assert store.records(STUDY)["a"][1] == record(trials[3])
+
+
+@pytest.mark.parametrize("name", ["a b'c\"?#%41é", "file:x?mode=memory", ":memory:", "o\udcff", "-x;y\n"])
+def test_folders_of_any_name(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Store.create(name) as store:
+        _, records = fill(store)
+    with Store.open(name) as store:
+        assert store.records(STUDY) == {"b": records[:2], "a": [records[2]]}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("name", "why"), [("x" * 300, "too long"), ("nul\0", "null byte")])
+def test_names_that_no_folder_can_have(tmp_path, name, why):
+    with pytest.raises(StoreError, match=f"cannot be written .*{why}"):
+        Store.create(tmp_path / name)
+    with pytest.raises(StoreError, match="no results here"):
+        Store.open(tmp_path / name)
+
+
+def test_a_log_where_nothing_may_be_written_is_told(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with Store.create(tmp_path) as store:
+        fill(store)
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setattr(sqlite3, "connect", refused)
+        with pytest.raises(StoreError, match=r"killed and left a log .*copy the folder"):
+            Store.open(tmp_path)
+    with pytest.raises(StoreError, match="restore it"):  # closed: the log has been taken in
+        Store.open(tmp_path)
+
+
+def test_a_file_with_nothing_in_it_yet(tmp_path):
+    sqlite3.connect(tmp_path / FILE).execute("PRAGMA journal_mode = WAL").connection.close()
+    with pytest.raises(StoreError, match="nothing is in it yet"):
+        Store.open(tmp_path)
+    Store.create(tmp_path).close()
+    Store.open(tmp_path).close()
+
+
 def test_another_schema_version_is_refused(tmp_path):
     Store.create(tmp_path).close()
     db = sqlite3.connect(tmp_path / FILE)
@@ -340,11 +397,18 @@ def test_the_file_system_of_a_folder(folder, kind):
     assert file_system(Path(folder), "") == "unknown"
 
 
+def test_a_mount_whose_name_is_no_text(monkeypatch):
+    table = b"22 1 0:21 / / rw - ext4 /dev/vda rw\n23 22 0:22 / /m\xff rw - xfs /dev/vdb rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda _, *how, **more: table.decode(*how, **more))
+    assert file_system(Path("/home")) == "ext4"
+    assert file_system(Path("/m\udcff/x")) == "xfs"
+
+
 def test_a_networked_file_system_gets_a_journal_and_a_notice(tmp_path, monkeypatch):
     with Store.create(tmp_path) as store:
         assert store.notice is None
         fill(store)
-    monkeypatch.setattr("fanin.store.file_system", lambda _: "nfs4")
+    monkeypatch.setattr("fanin.store.files.file_system", lambda _: "nfs4")
     with Store.create(tmp_path) as store:  # a folder that had a log is turned over
         assert store._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -364,7 +428,7 @@ def test_a_log_that_sqlite_refuses_is_replaced_by_a_journal(tmp_path, monkeypatc
             return super().execute(sql, *rest)
 
     connect = sqlite3.connect
-    monkeypatch.setattr("fanin.store.sqlite3.connect", lambda *a, **k: connect(*a, **k, factory=Refusing))
+    monkeypatch.setattr("fanin.store.files.sqlite3.connect", lambda *a, **k: connect(*a, **k, factory=Refusing))
     with Store.create(tmp_path) as store:
         assert "journal instead" in store.notice
         fill(store)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from safetensors.numpy import load_file
@@ -20,6 +22,7 @@ from fanin.datasets import load
 from fanin.driver import TimeUp, Watcher, checkpoints, run
 from fanin.driver.executors.inline import InlineExecutor
 from fanin.driver.plan import plan
+from fanin.engine import checkpoint
 from fanin.engine.checkpoint import FILE, trials_of
 from fanin.recipe import Recipe, Trial
 from fanin.store import Store
@@ -115,6 +118,26 @@ def test_an_interrupted_run_goes_on_inside_its_trials(tmp_path, digits, referenc
     assert [notice for notice in log.notices if "goes on after epoch 3, from its check-point" in notice]
     assert log.done == pytest.approx(log.work)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_changed_current_folder_takes_nothing_elsewhere(tmp_path, digits, reference, monkeypatch):
+    """A watcher or a user's network may change it, and `out` is often relative."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    class Wanderer(Log):
+        def advanced(self, work):
+            super().advanced(work)
+            monkeypatch.chdir(elsewhere)
+
+    for stop in (4, None):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            done = run([STUDY], out="out", data=digits, jobs=0, watcher=Wanderer(stop))
+        assert list(kept(tmp_path / "out").values()) == ([3] if stop else [])
+    assert done.folder == tmp_path / "out"
+    assert results(tmp_path / "out") == reference
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_the_results_differ_if_a_check_point_does(tmp_path, digits, reference):
@@ -220,6 +243,29 @@ def test_a_damaged_check_point_is_told_and_costs_no_result(tmp_path, digits, ref
     assert results(tmp_path) == reference
     assert [notice for notice in log.notices if "damaged" in notice and "anew" in notice]
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_that_vanishes_costs_the_check_points_only(tmp_path, digits, reference, monkeypatch):
+    def vanished(*_):
+        raise FileNotFoundError(2, "No such file or directory", "checkpoints")
+
+    monkeypatch.setattr(checkpoint, "write", vanished)
+    log = Log()
+    done = run([STUDY], out=tmp_path, data=digits, jobs=0, watcher=log)
+    assert done.failed == 0
+    assert results(tmp_path) == reference
+    assert all("no check-points are written: [Errno 2]" in notice for notice in log.notices)
+    assert len(log.notices) == 2  # once a stack
+
+
+def test_a_check_point_without_a_checksum_is_not_used(tmp_path):
+    checkpoint.write(tmp_path, checkpoint.Kept(["a"], 1, {}, {}))
+    body = json.loads((tmp_path / FILE).read_text())["content"]
+    assert checkpoint.read(tmp_path).epoch == 1
+    del body["tensors_checksum"]
+    (tmp_path / FILE).write_text(json.dumps({"checksum": crc32(json.dumps(body).encode()), "content": body}))
+    with pytest.raises(checkpoint.UnusableError, match="damaged"):
+        checkpoint.read(tmp_path)
 
 
 def test_another_machine_starts_anew_and_says_so(tmp_path, digits, reference, monkeypatch):

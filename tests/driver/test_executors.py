@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +21,9 @@ from fanin.driver import TimeUp, Watcher, run
 from fanin.driver import run as drive
 from fanin.driver.deadline import Deadline, seconds_of
 from fanin.driver.executors import make_executor
-from fanin.driver.executors.reach import require_answer
-from fanin.driver.messages import Died, EpochDone, Failed, Finished, Ready, Restarted
+from fanin.driver.executors.protocol import WorkersError
+from fanin.driver.executors.reach import of_this_version, require_answer
+from fanin.driver.messages import Died, EpochDone, Failed, Finished, Noticed, Ready, Restarted, Task
 from fanin.driver.weights import sweep, write
 from fanin.errors import FaninError
 from fanin.record import Epoch, Record
@@ -60,7 +66,8 @@ class Log(Watcher):
 class Scripted:
     """An executor that trains nothing: `end(task)` says what becomes of each cohort, in turn."""
 
-    def __init__(self, end, workers=2, environment=ENVIRONMENT):
+    def __init__(self, end, workers=2, environment=ENVIRONMENT, ends=()):
+        self.ends = list(ends)  # said without a cohort, or raised, before all others or when nothing may be waited for
         self.end, self.workers, self.environment = end, workers, environment
         self.given, self.sizes, self.ready, self.left = [], [], False, False
 
@@ -83,6 +90,10 @@ class Scripted:
         self.given.append((cohort, task))
 
     def wait(self, hear, seconds):
+        if self.ends and isinstance(self.ends[0], Exception) and seconds == 0:
+            raise self.ends[0]
+        if self.ends and not isinstance(self.ends[0], Exception):
+            hear(None, self.ends.pop(0))
         if not self.ready:
             self.ready = True
             hear(None, Ready(self.environment))
@@ -104,7 +115,8 @@ def scripted(monkeypatch, tmp_path, digits):
     """Run STUDY with a script: the executor, what was noticed, what `run` returned."""
 
     def go(end, folder="out", **options):
-        executor, log = Scripted(end, options.pop("workers", 2), options.pop("environment", ENVIRONMENT)), Log()
+        given = {name: options.pop(name) for name in ("workers", "environment", "ends") if name in options}
+        executor, log = Scripted(end, **given), Log()
         monkeypatch.setattr(sys.modules["fanin.driver.run"], "make_executor", lambda *_, **__: executor)
         done = drive([STUDY], out=tmp_path / folder, data=digits, watcher=log, keep_weights="none", **options)
         return executor, log, done
@@ -218,6 +230,161 @@ def test_another_machine_is_named_once(scripted, tmp_path):
     assert "warning: earlier trials" in notice
     assert "torch 1, now 2; isa AVX2, now AVX512" in notice
     assert "stack" not in notice
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda task: Finished([]),
+        lambda task: Finished([dataclasses.replace(r, trial_id="another") for r in records(task).records]),
+        lambda task: Finished(records(task).records * 2),
+    ],
+)
+def test_a_worker_that_answers_for_other_trials_is_not_believed(scripted, tmp_path, answer):
+    _, log, done = scripted(lambda task: [answer(task)])
+    assert (done.ran, done.failed) == (16, 16)
+    assert any("failed: its worker answered with other trials" in notice for notice in log.notices)
+    with Store.open(tmp_path / "out") as store:
+        assert set(store.statuses(STUDY).values()) == {"failed"}
+    assert log.done == pytest.approx(log.work)
+
+
+def test_what_an_executor_notices_without_a_cohort_is_told(scripted):
+    _, log, done = scripted(lambda task: [records(task)], ends=[Noticed("fewer workers")])
+    assert "fewer workers" in log.notices
+    assert done.ran == 16
+
+
+def test_ctrl_c_stays_ctrl_c_though_all_workers_end_with_it(scripted):
+    """A batch system ends the driver and its workers at once."""
+
+    def end(task):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scripted(end, ends=[WorkersError("workers cannot start")])
+
+
+def test_another_version_of_fanin_on_the_cluster_is_refused():
+    """A trial's identity says what fanin computes from it: another version may compute something else."""
+    task = Task(STUDY.trials(STUDY.arms[0])[:2], ["a", "b"], "blas", frozenset())
+    same, other = ({"fanin": v} for v in (version("fanin"), "0.0.1"))
+    for event in (Ready(same), records(task, same), records(task, None), EpochDone(1), Died("x")):
+        assert of_this_version(event) is event
+    with pytest.raises(WorkersError, match=r"the cluster has fanin 0\.0\.1, and this machine"):
+        of_this_version(Ready(other))
+    failed = of_this_version(Finished([*records(task, same).records, *records(task, other).records]))
+    assert isinstance(failed, Failed)
+    assert "install the same version on all machines" in failed.reason
+
+
+@pytest.mark.parametrize("name", ["ray", "dask"])
+def test_a_machine_that_is_lost_before_its_first_word_is_not_the_end(name, monkeypatch):
+    """Ray repeats nothing, nor does a Dask cluster of ours: the driver asks again, and not for ever."""
+    module = importlib.import_module(f"fanin.driver.executors.{name}")
+    kind = {"ray": "RayExecutor", "dask": "DaskExecutor"}[name]
+    sent, ends = [], []
+    executor = object.__new__(getattr(module, kind))
+    executor._running, executor._attempts, executor._ready, executor._stillborn = {}, {}, False, 0
+    monkeypatch.setattr(executor, "_send", lambda cohort, task: sent.append((cohort, task)))
+    if name == "ray":
+        monkeypatch.setattr(executor, "_next", lambda stream: ends.pop(0))
+    else:
+        monkeypatch.setattr(module, "_end", lambda future: ends.pop(0))
+
+    def next_end(event):
+        executor._running["key"] = None if name == "ray" else (None, None)
+        ends.append(event)
+        heard = []
+        more = ("key",) if name == "ray" else ("done", "key")
+        executor._pass_on(*more, lambda cohort, event: heard.append(event))
+        return heard
+
+    assert [next_end(Died("lost")) for _ in range(2)] == [[], []]
+    assert sent == [(None, None)] * 2
+    with pytest.raises(WorkersError, match=r"workers cannot start on the .* cluster: lost"):
+        next_end(Died("lost"))
+    with pytest.raises(WorkersError, match="no module"):
+        next_end(Failed("no module"))
+    ready = Ready({"fanin": version("fanin")})
+    assert next_end(ready) == [ready]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ConnectionPool is closed"), OSError("Timed out")])
+def test_a_dask_scheduler_that_is_gone_is_told_in_words(error):
+    from fanin.driver.executors.dask import DaskExecutor
+
+    class Client:
+        """A client whose scheduler was killed."""
+
+        def nthreads(self):
+            raise error
+
+        def submit(self, *_, **__):
+            raise error
+
+    executor = object.__new__(DaskExecutor)
+    executor._client, executor._counted, executor._sent, executor._most = Client(), (0, -1e9), 0, None
+    executor._data, executor._device, executor._run_id = SimpleNamespace(status="finished"), "cpu", "run"
+    for ask in (lambda: executor.workers, lambda: executor.submit(None, None)):
+        with pytest.raises(WorkersError, match=r"the Dask cluster does not answer any more .*the same command goes on"):
+            ask()
+
+
+def test_a_ray_cluster_that_has_not_what_is_needed_is_told():
+    """Ray itself would let the tasks wait for ever, and say nothing."""
+    from fanin.driver.executors.ray import RayExecutor
+
+    def look(device, resources, *, ours):
+        executor = object.__new__(RayExecutor)
+        executor._ray, executor._device = SimpleNamespace(cluster_resources=lambda: resources), device
+        executor._ours, executor._address, executor._notice, executor._running = ours, "local", "", {}
+        executor._look_for_room()
+        heard = []
+        for _ in range(2):
+            executor.wait(lambda *event: heard.append(event), 0)
+        return heard
+
+    assert look("cpu", {"CPU": 1.0}, ours=True) == []
+    assert look("cuda", {"CPU": 4.0, "GPU": 2.0}, ours=True) == []
+    waits = [(None, Noticed("the Ray cluster has no GPU now; the run waits for one"))]
+    assert look("cuda", {"CPU": 4.0}, ours=False) == waits
+    with pytest.raises(WorkersError, match="device: Ray finds no GPU on this machine"):
+        look("cuda", {"CPU": 4.0}, ours=True)
+
+
+def test_a_network_that_calls_exit_fails_and_does_not_end_the_run(monkeypatch):
+    """In this process it would end the caller, with code 0; in a thread of Ray's it would be waited for."""
+    from fanin.driver.worker import Worker
+
+    worker = object.__new__(Worker)
+    for error, words in [
+        (SystemExit(0), r"SystemExit: 0 \(test_executors.py, line \d+\)"),
+        (ValueError("two\nlines"), r"ValueError: two; lines \(test_executors.py, line \d+\)"),
+    ]:
+
+        def train(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(worker, "train", train)
+        answer = worker.answer(None, print)
+        assert re.fullmatch(words, answer.reason)
+    for error in (TimeUp("x"), KeyboardInterrupt()):
+        monkeypatch.setattr(worker, "train", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            worker.answer(None, print)
+
+
+def test_a_worker_in_the_callers_process_leaves_its_environment_alone(monkeypatch):
+    from fanin import driver
+    from fanin.driver import worker
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "3")
+    monkeypatch.setattr(driver, "worker", worker)  # put back afterwards
+    monkeypatch.delitem(sys.modules, "fanin.driver.worker")
+    importlib.import_module("fanin.driver.worker")
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
 
 
 def test_a_mixed_cluster_is_noticed(scripted):

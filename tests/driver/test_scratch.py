@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from fanin.datasets import load
+from fanin.datasets import atomic, load
 from fanin.driver import run
 from fanin.driver.scratch import PREFIX, scratch_folder, sweep
+from fanin.errors import DataError
 from fanin.study import Study
 
 HOLDER = """
@@ -93,6 +94,41 @@ def test_only_what_drivers_made_is_cleared_away(temporary):
     sweep()
     assert not young.exists()
     assert sorted(temporary.rglob("*")) == [path for path in before if young not in (path, path.parent)]
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_told(temporary, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "nowhere"))
+    with pytest.raises(DataError, match=r"no temporary folder .*No such file.*TMPDIR.*--jobs 0"), scratch_folder():
+        raise AssertionError("there is no such folder")
+
+
+def test_files_have_the_rights_that_the_umask_leaves(temporary):
+    """Kept weights and check-points as all else in a study folder: not for others where it is not."""
+    for mask in (0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            atomic.write(temporary / "file", b"content")
+        finally:
+            os.umask(before)
+        assert (temporary / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert [path.name for path in temporary.iterdir()] == ["file"]
+
+
+def test_what_numpy_could_not_write_in_full_is_a_full_disk(temporary):
+    """Its error has no number."""
+    with (
+        pytest.raises(DataError, match=r"the disk is full \(9 requested and 3 written; free space"),
+        atomic.writing(temporary / "x"),
+    ):
+        raise OSError("9 requested and 3 written")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_an_error_in_words(temporary):
+    (temporary / "file").touch()
+    for name in ("file/below", "x" * 300):
+        with pytest.raises(DataError, match="cannot be written"):
+            atomic.write(temporary / name, b"")
 
 
 def test_the_folder_is_gone_after_an_error_too(temporary):

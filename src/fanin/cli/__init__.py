@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -113,9 +114,10 @@ _command(doctor, "doctor", "fanin doctor", "fanin doctor --data-dir ~/data")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 some trials failed, 2 usage, 130 interrupted."""
-    for number in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, number):
-            signal.signal(getattr(signal, number), _as_interrupt)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup is to be obeyed
+            signal.signal(number, _as_interrupt)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -139,7 +141,9 @@ def _help_of(arguments: Sequence[str] | None) -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"fanin: {message}", file=sys.stderr)
+    if sys.stderr is not None:  # closed: print would take standard output
+        with suppress(OSError, ValueError):  # a full disk or a closed stream: the exit code tells
+            print(f"fanin: {message}", file=sys.stderr)
 
 
 def _as_interrupt(*_: object) -> NoReturn:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from fanin.cli.numbers import Whole
-from fanin.errors import RecipeError
+from fanin.cli.output import patient_console, say, silence
+from fanin.errors import FaninError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +85,7 @@ def run(
         Stop before so much time has passed, such as 90s, 30m or 2h; the same command goes on. With --jobs 0 it is
         looked at after each epoch only: leave room for one.
     """
-    from fanin.cli.progress import make_watcher, stderr  # `--help` stays fast
+    from fanin.cli.progress import make_watcher  # `--help` stays fast
     from fanin.cli.results import prepare
     from fanin.driver import TimeUp
     from fanin.driver import run as drive
@@ -92,14 +93,14 @@ def run(
 
     end = time.monotonic() + seconds_of(time_limit) if time_limit else None  # loading the data counts
     chosen = _chosen(studies, set_ or [], vary or [], seeds, allow_code=allow_code)
-    quiet = stderr()
+    quiet = patient_console()
     dataset = load_data(data, data_dir, quiet)
     folder = out or Path("runs") / f"{_label(studies)}-{dataset.name}"
     if dry_run:
         return _dry_run(chosen, dataset, device, folder)
-    shown = _Shown(folder)
-    with make_watcher(quiet, lambda study: None if json else shown(study), prepare) as watcher:
-        try:
+    shown = _Shown(folder, quiet)
+    try:
+        with make_watcher(quiet, lambda study: None if json else shown(study), prepare) as watcher:
             done = drive(
                 chosen,
                 out=folder,
@@ -113,13 +114,13 @@ def run(
                 address=address,
                 time_limit=None if end is None else max(0.1, end - time.monotonic()),
             )
-        except KeyboardInterrupt:
-            watcher.noticed(f"interrupted; {_to_go_on(folder)}")
-            raise
-        except TimeUp:
-            watcher.noticed(f"stopped for the time limit of {time_limit}; {_to_go_on(folder)}")
-            return INTERRUPTED
-    return _finish(done, json)
+        return max(_finish(done, folder, quiet, json=json), shown.failed)
+    except KeyboardInterrupt:
+        say(quiet, f"interrupted; {_to_go_on(folder)}")
+        raise
+    except TimeUp:
+        say(quiet, f"stopped for the time limit of {time_limit}; {_to_go_on(folder)}")
+        return INTERRUPTED
 
 
 def load_data(spec: str, data_dir: Path | None, console: Console, *, allow_code: bool = True) -> Dataset:
@@ -174,7 +175,7 @@ def _dry_run(studies: list[Study], dataset: Dataset, device: str, folder: Path) 
     check(studies, dataset, resolve_device(device))
     known: set[str] = set()
     wanted = {t.id(dataset.fingerprint) for study in studies for arm in study.arms for t in study.trials(arm)}
-    if (folder / FILE).is_file():
+    if os.path.isfile(folder / FILE):  # noqa: PTH113 - Path's raises where a name is too long
         with Store.open(folder) as store:
             known = store.finished(wanted)
     for study in studies:
@@ -191,16 +192,23 @@ def _to_go_on(folder: Path) -> str:
 
 def _same_command() -> str:
     """The command as it was typed, to be typed again."""
-    program = "fanin" if shutil.which("fanin") else sys.argv[0]
-    return shlex.join([program, *sys.argv[1:]])
+    if Path(sys.argv[0]).name == "__main__.py":
+        program = [sys.executable, "-m", "fanin"]
+    else:
+        program = ["fanin" if shutil.which("fanin") else sys.argv[0]]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 class _Shown:
-    """Prints the table of a study that is complete; if nobody reads any more (`| head`), the run goes on in silence."""
+    """Prints the table of a study that is complete; if nobody reads any more (`| head`), the run goes on in silence.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read = True
+    failed: 1 if tables could not be written, for another reason.
+    """
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self._name, self._folder, self._console = folder, folder.absolute(), console
+        self._read = sys.stdout is not None
+        self.failed = 0
 
     def __call__(self, study: Study) -> None:
         from rich.console import Console
@@ -211,32 +219,47 @@ class _Shown:
 
         if not self._read:
             return
-        with Store.open(self._folder) as store:
-            stored = next(s for s in store.studies() if s.study.name == study.name)
-            summary = summarize(stored, store)
+        try:
+            with Store.open(self._folder) as store:
+                stored = next(s for s in store.studies() if s.study.name == study.name)
+                summary = summarize(stored, store)
+        except FaninError as error:  # if there is more to it, who writes there will meet it too
+            self._give_up(str(error))
+            return
         text = io.StringIO()
         shape = Console()
         print_table(summary, Console(file=text, width=shape.width, force_terminal=shape.is_terminal))
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # which may lack a table's signs
         try:
-            sys.stdout.write(text.getvalue())
+            sys.stdout.write(text.getvalue().encode(encoding, "replace").decode(encoding))
             sys.stdout.flush()
-        except BrokenPipeError:
-            self._read = False
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - so that closing it is quiet
+        except OSError as error:
+            sys.stdout = silence()  # so that closing it is quiet
+            if isinstance(error, BrokenPipeError):
+                self._read = False
+            else:
+                self._give_up(str(error.strerror))
+
+    def _give_up(self, why: str) -> None:
+        self._read, self.failed = False, 1
+        say(self._console, f"tables cannot be shown ({why}): see `fanin results {self._name}`")
 
 
-def _finish(done: Run, json: bool) -> int:
-    from fanin.cli.progress import stderr
+def _finish(done: Run, folder: Path, console: Console, *, json: bool) -> int:
+    """Draw the page, and say what came out; folder: where the results are, as the user calls it."""
     from fanin.cli.results import print_json, summaries, write_report
 
     found = summaries(done.folder)
-    page = write_report(found, done.folder / "report.html")
     if json:
         print_json(found)
-    console = stderr()
+    try:
+        written = write_report(found, done.folder / "report.html")
+        page, no_page = f"Page: {folder / written.name}", False
+    except FaninError as error:  # what it would show is there
+        page, no_page = f"No page: {error}", True
     words = f"{done.ran} trials run"
     words += f", {done.diverged} diverged (a result)" if done.diverged else ""
     words += f", {done.failed} FAILED (the same command tries them again)" if done.failed else ""
     words += f", the weights of {done.unsaved} could not be kept" if done.unsaved else ""
-    console.print(f"{words}. Page: {page}", markup=False, highlight=False, soft_wrap=True)
-    return 1 if done.failed or done.unsaved else 0
+    say(console, f"{words}. {page}")
+    return 1 if done.failed or done.unsaved or no_page else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,28 +16,25 @@ from typing import BinaryIO
 from fanin.errors import DataError
 
 _PART = ".part"  # a file being written; one left by a killed process is removed under the lock
-_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+_FULL = (None, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the name `path` only when all is on disk; on any failure it is removed."""
-    name: Path | None = None
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
-        handle, text = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
-        name = Path(text)
-        with os.fdopen(handle, "wb") as file:
+        with name.open("xb") as file:  # and not mkstemp, whose 0600 shuts out those whom the umask lets in
             yield file
             file.flush()
             os.fsync(file.fileno())
-        name.chmod(0o644)  # mkstemp's 0600 would shut out a cache shared by several users
         name.replace(path)
     except OSError as error:
         raise unwritable(path.parent, error) from error
     finally:
-        if name is not None:
-            name.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name by now, or was never there
+            name.unlink()
 
 
 def write(path: Path, data: bytes | bytearray) -> None:
@@ -56,12 +53,12 @@ def make_folder(folder: Path) -> None:
 
 def unwritable(folder: Path, error: OSError) -> DataError:
     """What stands in the way of writing into `folder`: a full disk (with the free space) or a refusal."""
-    if error.errno in _FULL:
+    if error.errno in _FULL:  # or None, of NumPy, which could not write all that it was to
         free = "unknown"
         with suppress(OSError):
             free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
         return DataError(
-            f"{folder}: the disk is full ({error.strerror}; free space {free}); nothing was left behind: "
+            f"{folder}: the disk is full ({error.strerror or error}; free space {free}); nothing was left behind: "
             "free some space, or choose another folder"
         )
     return DataError(

@@ -50,6 +50,7 @@ class Accounts:
         weights.sweep(store.folder)
         self._known = {i for i in known if i not in keep or weights.path_of(store.folder, i).is_file()}
         self._fingerprints = {fingerprint(environment) for environment in store.environments()}
+        self._code = Path.cwd() if any(arm.recipe.model for study in studies for arm in study.arms) else None
         self._ran, self._unsaved = 0, 0
         self._place: Place | None = None
 
@@ -91,8 +92,7 @@ class Accounts:
     def task(self, cohort: Cohort, path: str) -> Task:
         """What a worker is told about a cohort."""
         keep = self._keep & frozenset(cohort.ids)
-        folder = Path.cwd() if cohort.recipe.model is not None else None
-        return Task(cohort.trials, cohort.ids, path, keep, self._place, folder)
+        return Task(cohort.trials, cohort.ids, path, keep, self._place, self._code)
 
     def path(self, now: dict[str, object]) -> str:
         """The matmul path of this folder's earlier trials on such a machine, else the one it would take now."""
@@ -132,6 +132,8 @@ class Accounts:
 
     def settle(self, cohort: Cohort, answer: Finished | Failed) -> list[Cohort]:
         """Record a cohort's results, or that it failed; what is to be tried again: a failed stack's members, alone."""
+        if isinstance(answer, Finished) and [record.trial_id for record in answer.records] != cohort.ids:
+            answer = Failed("its worker answered with other trials than it was given")
         if isinstance(answer, Failed) and len(cohort.trials) > 1:
             self.take_back(cohort, f"{answer.reason}; trying each alone")
             return [Cohort([trial], [i]) for trial, i in zip(cohort.trials, cohort.ids, strict=True)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fanin.driver.accounts import Accounts
 from fanin.driver.deadline import Deadline, TimeUp
-from fanin.driver.executors.protocol import Executor
+from fanin.driver.executors.protocol import Executor, WorkersError
 from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Noticed, Ready, Restarted
 from fanin.driver.plan import Cohort
 
@@ -23,7 +24,8 @@ def dispatch(executor: Executor, cohorts: Sequence[Cohort], accounts: Accounts, 
     try:
         floor.work()
     except (KeyboardInterrupt, TimeUp):
-        executor.wait(floor.hear_last, 0)
+        with suppress(WorkersError):  # whoever ends this process may have ended the workers first
+            executor.wait(floor.hear_last, 0)
         raise
 
 
@@ -47,6 +49,8 @@ class _Floor:
             self._path = self._path or self._accounts.path(event.environment)
             self._accounts.compare(event.environment | {"matmul": self._path})
             return
+        if cohort is None and isinstance(event, Noticed):
+            self._accounts.notice(event.text)
         if cohort is None or id(cohort) not in self._running:
             return  # a late word of a cohort that has had its end
         match event:

@@ -11,21 +11,30 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from fanin.driver.executors.protocol import WorkersError
 from fanin.driver.messages import Answer, Died, Setup, Task
 from fanin.errors import FaninError
 
 
 @dataclass(eq=False)
 class Handle:
-    """One worker process as the driver sees it."""
+    """One worker process as the driver sees it. torn: a word of its was read in part, and no other can be."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    torn: bool = False
 
-    def give(self, task: Task) -> None:
-        """Send a task; a worker that has just died is noticed when its answer is awaited."""
+    def give(self, word: Setup | Task) -> None:
+        """Send a word; a worker that has just died is noticed when its answer is awaited."""
         with contextlib.suppress(ConnectionError):
-            self.connection.send(task)
+            self.connection.send(word)
+
+    def hear(self) -> Answer:
+        """Its next word. Whatever ends the reading in the middle, be it Ctrl-C, leaves half a word behind."""
+        self.torn = True
+        answer = self.connection.recv()
+        self.torn = False
+        return answer
 
 
 class Pool:
@@ -38,36 +47,53 @@ class Pool:
         self._setup = setup
         self._selector = selectors.DefaultSelector()  # kept: hundreds of pipes are not to be entered at every look
         self._handles: list[Handle] = []
-        for _ in range(jobs):
-            self._take_on(self._start())
+        try:
+            for _ in range(jobs):
+                self._take_on(self._start())
+        except BaseException:
+            self.close()
+            raise
 
     def _take_on(self, handle: Handle) -> None:
         self._handles.append(handle)
         self._selector.register(handle.connection, selectors.EVENT_READ, handle)
 
     def _start(self) -> Handle:
-        ours, theirs = Pipe()
-        # -P: a user's random.py in the current folder is not to be taken for the standard library's
-        command = [sys.executable, "-P", "-m", "fanin.driver.worker", str(theirs.fileno())]
-        # a session of its own: Ctrl-C at the terminal is the driver's to handle
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        theirs.close()  # so that the end of the process is the end of the connection
+        try:
+            ours, theirs = Pipe()
+            with theirs:  # closed here, so that the end of the process is the end of the connection
+                # -P: a user's random.py in the current folder is not to be taken for the standard library's
+                command = [sys.executable, "-P", "-m", "fanin.driver.worker", str(theirs.fileno())]
+                # a session of its own: Ctrl-C at the terminal is the driver's to handle
+                process = subprocess.Popen(  # noqa: S603 - our own module
+                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                )
+        except OSError as error:  # no more processes, files or memory
+            raise WorkersError(
+                f"a worker process cannot be started ({error.strerror or error}); {len(self._handles)} are running: "
+                "give fewer --jobs, or raise the limits that `ulimit -a` shows"
+            ) from None
         handle = Handle(process, ours)
-        ours.send(self._setup)
+        handle.give(self._setup)
         return handle
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers."""
         for handle in self._handles:
             handle.connection.close()
             handle.process.kill()  # what it finished was sent, and what it was writing is not yet in its place
         for handle in self._handles:
             handle.process.wait()
         self._selector.close()
+
+    def __len__(self) -> int:
+        return len(self._handles)
 
     def replace(self, handle: Handle) -> None:
         """Start a new worker in the place of a dead one."""
@@ -85,9 +111,9 @@ class Pool:
         for key, _ in self._selector.select(seconds):
             handle: Handle = key.data
             answer: Answer | Died | None = None
-            while not isinstance(answer, Died) and (answer is None or handle.connection.poll()):
+            while not handle.torn and not isinstance(answer, Died) and (answer is None or handle.connection.poll()):
                 try:
-                    answer = handle.connection.recv()
+                    answer = handle.hear()
                 except (EOFError, OSError):  # OSError: it died in the middle of a word
                     answer = Died(self._end(handle))
                 yield handle, answer

@@ -66,7 +66,7 @@ def run(
         device = resolve_device(device)
     check(studies, dataset, device)
     keep = _kept(studies, dataset.fingerprint, keep_weights)
-    with Store.create(Path(out)) as store:
+    with Store.create(Path(out).absolute()) as store:  # whatever a watcher or a user's network makes the current folder
         if store.notice:
             watcher.noticed(store.notice)
         for study in studies:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fanin.errors import DataError
+
 PREFIX = "fanin-data-"
 _LOCK = "driver.lock"
 _SECONDS_TO_LOCK = 60.0  # a folder as young may be one that its driver is about to lock
@@ -25,7 +27,13 @@ def scratch_folder() -> Iterator[Path]:
     The system lets go of a dead process's lock, so that a folder with a lock that nobody holds is a killed driver's.
     """
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        raise DataError(
+            f"no temporary folder can be made for the workers' data ({error.strerror or error}); free some space, set "
+            "TMPDIR to another folder, or train in this process with --jobs 0"
+        ) from None
     lock = FileLock(folder / _LOCK, timeout=0)
     try:
         with contextlib.suppress(OSError, NotImplementedError):  # no locks there: then nobody sweeps there either

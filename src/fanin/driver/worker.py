@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
-os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch loads
+if "torch" not in sys.modules:  # before it loads; a caller's own process keeps its settings
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import contextlib
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -57,7 +58,7 @@ class Worker:
             return self.train(task, say)
         except (EOFError, ConnectionError, TimeUp):  # there is nobody to answer to
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's network that calls exit() ends its trial, and not the run
             return Failed(explain(error))
 
     def train(self, task: Task, say: Callable[[Word], object]) -> Finished:
@@ -155,10 +156,11 @@ def preferred_path(device: torch.device) -> str:
 
 def explain(error: BaseException) -> str:
     """One line: the error and where it was raised; of what the user can mend its own words."""
+    words = "; ".join(str(error).splitlines())
     if isinstance(error, FaninError):
-        return "; ".join(str(error).splitlines())
+        return words
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})"  # noqa: PTH119
+    return f"{type(error).__name__}: {words} ({os.path.basename(frame.filename)}, line {frame.lineno})"  # noqa: PTH119
 
 
 def serve(connection: Connection) -> None:

@@ -105,7 +105,7 @@ class Checkpoint:
             return
         try:
             write(self._folder, Kept(self._trials, epoch, self._runs_on, state()))
-        except (DataError, MemoryError) as error:
+        except (DataError, OSError, MemoryError) as error:
             self._writable = False
             self._notice(f"{self._named()}: no check-points are written: {error}")
         now = time.monotonic()
@@ -154,7 +154,7 @@ def read(folder: Path) -> Kept | None:
         content = path.read_bytes()
     except OSError as error:
         raise UnusableError(f"{path}: cannot be read ({error.strerror})") from None
-    if crc32(content) != body["tensors_checksum"]:
+    if crc32(content) != body.get("tensors_checksum"):
         raise UnusableError(f"{path}: damaged")
     try:
         return Kept(body["trials"], body["epoch"], dict(body["runs_on"]), _unpacked(body["state"], load(content)))

@@ -9,13 +9,14 @@ import queue
 import time
 import uuid
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from fanin.datasets import Dataset
 from fanin.driver.executors.local import cores
-from fanin.driver.executors.protocol import Hear
-from fanin.driver.executors.reach import in_a_line, missing_library, require_answer
+from fanin.driver.executors.protocol import MAX_STILLBORN, Hear, WorkersError
+from fanin.driver.executors.reach import in_a_line, missing_library, of_this_version, require_answer
 from fanin.driver.messages import Died, EpochDone, Event, Failed, Finished, Noticed, Ready, Restarted, Task, Word
 from fanin.driver.plan import Cohort
 from fanin.errors import FaninError
@@ -54,6 +55,7 @@ class DaskExecutor:
         self._attempts: dict[str, str] = {}
         self._sent = 0
         self._ready = False
+        self._stillborn = 0
         self._counted = (0, -_SECONDS_BETWEEN_COUNTS)
 
     @property
@@ -61,7 +63,8 @@ class DaskExecutor:
         """Worker processes that the cluster has now; it may grow and shrink."""
         count, at = self._counted
         if time.monotonic() - at >= _SECONDS_BETWEEN_COUNTS:
-            count = len(self._client.nthreads())
+            with _reaching():
+                count = len(self._client.nthreads())
             self._counted = count, time.monotonic()
         return max(1, min(count, self._most or count))
 
@@ -126,7 +129,8 @@ class DaskExecutor:
             self._data = self._share()
         self._sent += 1
         key = f"{self._run_id}-{self._sent}"
-        future = self._client.submit(_train, self._data, self._device, task, self._run_id, key, key=key, pure=False)
+        with _reaching():
+            future = self._client.submit(_train, self._data, self._device, task, self._run_id, key, key=key, pure=False)
         self._running[key] = cohort, future
         future.add_done_callback(lambda _: self._said.put(("done", key)))
 
@@ -151,15 +155,19 @@ class DaskExecutor:
             self._words(content, hear)
             return
         cohort, future = self._running.pop(content)
-        event = _end(future)
+        self._attempts.pop(content, None)
+        event = of_this_version(_end(future))
         if cohort is not None:
             hear(cohort, event)
         elif isinstance(event, Ready):
             self._ready = True
             hear(None, event)
+        elif isinstance(event, Died) and self._stillborn + 1 < MAX_STILLBORN:
+            self._stillborn += 1
+            self._send(None, None)
         else:
             reason = getattr(event, "reason", event)
-            raise FaninError(f"workers cannot start on the Dask cluster: {reason}; is fanin installed there?")
+            raise WorkersError(f"workers cannot start on the Dask cluster: {reason}; is fanin installed there?")
 
     def _words(self, logged: tuple[str, str, int | str], hear: Hear) -> None:
         """Epochs of a running cohort, or a notice; if they are another attempt's, Dask has begun it anew."""
@@ -171,6 +179,17 @@ class DaskExecutor:
             self._attempts[key] = attempt
             hear(cohort, Restarted("its worker was lost"))
         hear(cohort, EpochDone(said) if isinstance(said, int) else Noticed(said))
+
+
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """For what asks the scheduler: WorkersError if it is gone, of which Dask has many ways to speak."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise WorkersError(
+            f"the Dask cluster does not answer any more ({in_a_line(error)}); start it again: the same command goes on"
+        ) from None
 
 
 def _same(dataset: Dataset) -> Dataset:

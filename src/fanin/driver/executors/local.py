@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Self
 
 from fanin.datasets import Dataset, save_shared
-from fanin.driver.executors.protocol import Hear
-from fanin.driver.messages import Died, Event, Failed, Finished, Ready, Setup, Task
+from fanin.datasets.shared import META
+from fanin.driver.executors.protocol import MAX_STILLBORN, Hear, WorkersError
+from fanin.driver.messages import Died, Event, Failed, Finished, Noticed, Ready, Setup, Task
 from fanin.driver.plan import Cohort
 from fanin.driver.pool import Handle, Pool, require_workers
 from fanin.driver.scratch import scratch_folder
-from fanin.errors import FaninError
-
-MAX_STILLBORN = 3  # workers that die before their first word
 
 
 class LocalExecutor:
     """`jobs` worker processes with one cohort each, by default one per core, or one for a card.
 
-    One that dies is replaced. FaninError if they cannot even start.
+    One that dies is replaced. Where new ones keep dying, those that are at work go on without them; FaninError if there
+    are none.
     """
 
     def __init__(self, dataset: Dataset, device: str, jobs: int | None) -> None:
@@ -32,7 +31,7 @@ class LocalExecutor:
         self._pool: Pool | None = None
         self._running: dict[Handle, Cohort] = {}
         self._idle: set[Handle] = set()
-        self._stillborn = 0
+        self._idle_deaths = 0
 
     def __enter__(self) -> Self:
         return self
@@ -41,9 +40,9 @@ class LocalExecutor:
         self._resources.close()
 
     def start(self, cohorts: int) -> None:  # noqa: D102 - see Executor
-        folder = self._resources.enter_context(scratch_folder())
-        save_shared(self._dataset, folder)
-        self._pool = self._resources.enter_context(Pool(Setup(folder, self._device), min(self.workers, cohorts)))
+        self._folder = self._resources.enter_context(scratch_folder())
+        save_shared(self._dataset, self._folder)
+        self._pool = self._resources.enter_context(Pool(Setup(self._folder, self._device), min(self.workers, cohorts)))
 
     def free(self) -> bool:  # noqa: D102 - see Executor
         return bool(self._idle)
@@ -66,20 +65,32 @@ class LocalExecutor:
             case Finished() | Failed():
                 cohort = self._running.pop(handle)
                 self._idle.add(handle)
+                self._idle_deaths = 0
                 hear(cohort, answer)
-            case Died() if handle in self._idle:  # it had nothing to do, and there is nothing more
-                self._idle.remove(handle)
-                pool.drop(handle)
             case Died() if handle in self._running:
-                pool.replace(handle)
+                self._replace(pool, handle)
                 hear(self._running.pop(handle), answer)
             case Died():
-                self._stillborn += 1
-                if self._stillborn == MAX_STILLBORN:
-                    raise FaninError(f"workers cannot start: {answer.reason}; `fanin doctor` tries what they need")
-                pool.replace(handle)
+                self._idle.discard(handle)
+                self._do_without(pool, handle, answer.reason, hear)
             case _:
                 hear(self._running[handle], answer)
+
+    def _replace(self, pool: Pool, handle: Handle) -> None:
+        if not (self._folder / META).is_file():  # temporary files were cleared away; workers at work have them open
+            save_shared(self._dataset, self._folder)
+        pool.replace(handle)
+
+    def _do_without(self, pool: Pool, handle: Handle, reason: str, hear: Hear) -> None:
+        """Replace a worker that had no cohort; where new ones die too, be it for want of memory, the others must do."""
+        self._idle_deaths += 1
+        if self._idle_deaths < MAX_STILLBORN:
+            self._replace(pool, handle)
+        elif len(pool) > 1:
+            pool.drop(handle)
+            hear(None, Noticed(f"a worker cannot start, and the run goes on with fewer: {reason}"))
+        else:
+            raise WorkersError(f"workers cannot start: {reason}; `fanin doctor` tries what they need")
 
 
 def cores() -> int:

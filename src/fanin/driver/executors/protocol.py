@@ -7,8 +7,15 @@ from typing import Protocol, Self
 
 from fanin.driver.messages import Event, Task
 from fanin.driver.plan import Cohort
+from fanin.errors import FaninError
+
+MAX_STILLBORN = 3  # workers that are lost before their first word
 
 Hear = Callable[[Cohort | None, Event], None]
+
+
+class WorkersError(FaninError):
+    """There is nobody who could train."""
 
 
 class Executor(Protocol):
@@ -16,7 +23,8 @@ class Executor(Protocol):
 
     The driver's part: enter, look at `workers`, `start`; then `submit` while it is `free`, and `wait`, until all
     cohorts have had their end: exactly one of Finished, Failed or Died each. Of a cohort's EpochDone none comes twice,
-    unless a Restarted takes them all back. Ready comes first, without a cohort.
+    unless a Restarted takes them all back. Ready comes first, without a cohort; a Noticed may come without one.
+    WorkersError where nobody can train.
     """
 
     @property

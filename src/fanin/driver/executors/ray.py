@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from fanin.datasets import Dataset
 from fanin.driver.executors.local import cores
-from fanin.driver.executors.protocol import Hear
-from fanin.driver.executors.reach import in_a_line, missing_library, require_answer
-from fanin.driver.messages import Answer, Died, Failed, Finished, Ready, Task
+from fanin.driver.executors.protocol import MAX_STILLBORN, Hear, WorkersError
+from fanin.driver.executors.reach import in_a_line, missing_library, of_this_version, require_answer
+from fanin.driver.messages import Answer, Died, Event, Failed, Finished, Noticed, Ready, Task
 from fanin.driver.plan import Cohort
 from fanin.errors import FaninError
 
@@ -40,6 +40,8 @@ class RayExecutor:
         self._streaming = not self._address.startswith("ray://")
         self._running: dict[Any, Cohort | None] = {}  # by Ray's handles: streams, or single answers
         self._ready = False
+        self._stillborn = 0
+        self._notice = ""
         self._ours = False
         self._counted = (0, -_SECONDS_BETWEEN_COUNTS)
 
@@ -84,6 +86,7 @@ class RayExecutor:
     def start(self, cohorts: int) -> None:  # noqa: D102 - see Executor; Ray starts processes as they are wanted
         _ = self._dataset.fingerprint  # computed once, here: it is cached, and travels with the data
         self._data = self._ray.put(self._dataset)
+        self._look_for_room()
         self._run = self._ray.remote(_train if self._streaming else _train_silently).options(
             num_returns="streaming" if self._streaming else 1,
             max_retries=0,
@@ -91,6 +94,17 @@ class RayExecutor:
             num_gpus=1 if self._device == "cuda" else 0,
         )
         self._send(None, None)
+
+    def _look_for_room(self) -> None:
+        """Ray lets tasks wait for ever for what it has not: a cluster that grows may get it, one of ours will not."""
+        kind = "GPU" if self._device == "cuda" else "CPU"
+        if self._ray.cluster_resources().get(kind, 0) >= 1:
+            return
+        if self._ours and self._address == "local":
+            raise WorkersError(
+                f"device: Ray finds no {kind} on this machine; give the --address of a cluster, or --device cpu"
+            )
+        self._notice = f"the Ray cluster has no {kind} now; the run waits for one"
 
     def _send(self, cohort: Cohort | None, task: Task | None) -> None:
         self._running[self._run.remote(self._data, self._device, task)] = cohort
@@ -103,6 +117,9 @@ class RayExecutor:
         self._send(cohort, task)
 
     def wait(self, hear: Hear, seconds: float | None) -> None:  # noqa: D102 - see Executor
+        if self._notice:
+            notice, self._notice = self._notice, ""
+            hear(None, Noticed(notice))
         while speaking := self._speaking(seconds):
             for stream in speaking:
                 self._pass_on(stream, hear)
@@ -119,7 +136,7 @@ class RayExecutor:
         return self._ray.wait(streams, num_returns=len(streams), timeout=0, fetch_local=False)[0]
 
     def _pass_on(self, stream: Any, hear: Hear) -> None:
-        event = self._next(stream)
+        event = of_this_version(self._next(stream))
         over = isinstance(event, Finished | Failed | Died | Ready)
         cohort = self._running.pop(stream) if over else self._running[stream]
         if cohort is not None:
@@ -127,11 +144,14 @@ class RayExecutor:
         elif isinstance(event, Ready):
             self._ready = True
             hear(None, event)
+        elif isinstance(event, Died) and self._stillborn + 1 < MAX_STILLBORN:
+            self._stillborn += 1
+            self._send(None, None)
         else:
             reason = getattr(event, "reason", event)
-            raise FaninError(f"workers cannot start on the Ray cluster: {reason}; is fanin installed there?")
+            raise WorkersError(f"workers cannot start on the Ray cluster: {reason}; is fanin installed there?")
 
-    def _next(self, stream: Any) -> Answer | Died:
+    def _next(self, stream: Any) -> Event:
         """The next word of a stream that has one."""
         try:
             return self._ray.get(next(stream) if self._streaming else stream)

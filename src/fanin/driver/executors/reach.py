@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+from functools import cache
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
+from fanin.driver.executors.protocol import WorkersError
+from fanin.driver.messages import Event, Failed, Finished, Ready
 from fanin.errors import FaninError
 
 _PATIENCE_SECONDS = 5.0
@@ -30,6 +34,31 @@ def require_answer(address: str) -> None:
         raise FaninError(
             f"address: nothing answers at {address} ({error}); start the cluster, or correct the address"
         ) from None
+
+
+def of_this_version(event: Event) -> Event:
+    """The event, unless another version of fanin has computed it: what a trial's identity means may differ there.
+
+    Then a result is a Failed; WorkersError for a worker's first word.
+    """
+    if isinstance(event, Ready):
+        theirs = {event.environment.get("fanin")}
+    elif isinstance(event, Finished):
+        theirs = {record.environment.get("fanin") for record in event.records if record.environment}
+    else:
+        return event
+    if theirs <= {_ours()}:
+        return event
+    names = ", ".join(sorted(map(str, theirs)))
+    what = f"the cluster has fanin {names}, and this machine {_ours()}: install the same version on all machines"
+    if isinstance(event, Ready):
+        raise WorkersError(what)
+    return Failed(what)
+
+
+@cache
+def _ours() -> str:
+    return version("fanin")
 
 
 def in_a_line(error: BaseException) -> str:

@@ -1,11 +1,10 @@
-"""The store: one SQLite file per study folder, one writer; a trial is in it completely or not at all."""
+"""The store of a study folder: one writer, many readers; a trial is in it completely or not at all."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,58 +18,9 @@ from filelock import FileLock, Timeout
 from fanin.errors import StoreError
 from fanin.recipe import Trial, digest
 from fanin.record import Divergence, Epoch, LayerSignal, Record
+from fanin.store.files import FILE, LOCK, connected, identity, notice_of, others, unreadable
+from fanin.store.schema import transaction
 from fanin.study import Study
-
-FILE = "fanin.sqlite"
-LOCK = ".lock"
-# File systems whose other machines do not see a write-ahead log's shared memory, by their names in mountinfo.
-_NETWORKED = re.compile(
-    r"nfs4?|cifs|smb\w+|9p|afs|ceph|lustre|gpfs|beegfs|orangefs|pvfs2|glusterfs|virtiofs"
-    r"|fuse\.(glusterfs|sshfs|s3fs|ceph|juicefs)"
-)
-SCHEMA_VERSION = 2
-_UPGRADES = {1: "ALTER TABLE trials ADD COLUMN trainable_depth REAL"}  # from each older version to the next
-
-# Tables are the store's own; the views `results`, `curves` and `signal` are for users and documented in docs/store.md.
-_SCHEMA = """
-CREATE TABLE studies (
-    name TEXT PRIMARY KEY, position INTEGER NOT NULL, content TEXT NOT NULL, data TEXT NOT NULL
-);
-CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL);
-CREATE TABLE trials (
-    id TEXT PRIMARY KEY, recipe TEXT NOT NULL, seed INTEGER NOT NULL, data_fingerprint TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('done', 'diverged', 'failed')),
-    error TEXT, diverged_epoch INTEGER, diverged_step INTEGER, diverged_layer INTEGER,
-    seconds REAL NOT NULL, environment TEXT REFERENCES environments (id),
-    finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')), trainable_depth REAL
-);
-CREATE TABLE arm_trials (
-    study TEXT NOT NULL REFERENCES studies (name) ON DELETE CASCADE, position INTEGER NOT NULL, arm TEXT NOT NULL,
-    seed INTEGER NOT NULL, trial TEXT NOT NULL, PRIMARY KEY (study, arm, seed)
-) WITHOUT ROWID;
-CREATE TABLE epochs (
-    trial TEXT NOT NULL REFERENCES trials (id) ON DELETE CASCADE, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
-    train_cost REAL, test_loss REAL, test_accuracy REAL, accuracy_on_raw_pixels REAL, train_loss REAL,
-    train_accuracy REAL, PRIMARY KEY (trial, epoch)
-) WITHOUT ROWID;
-CREATE TABLE layers (
-    trial TEXT NOT NULL REFERENCES trials (id) ON DELETE CASCADE, epoch INTEGER NOT NULL, layer INTEGER NOT NULL,
-    activation_second_moment REAL, gradient_second_moment REAL, weight_gradient_norm REAL, dead REAL, saturated REAL,
-    PRIMARY KEY (trial, epoch, layer)
-) WITHOUT ROWID;
-CREATE VIEW results AS
-    SELECT a.study, a.arm, a.seed, t.status, e.epoch, e.train_cost, e.test_loss, e.test_accuracy AS accuracy,
-           e.accuracy_on_raw_pixels, e.train_loss, e.train_accuracy, t.seconds, t.error, t.id AS trial
-    FROM arm_trials a JOIN trials t ON t.id = a.trial
-    LEFT JOIN epochs e ON e.trial = t.id AND e.epoch = (SELECT max(epoch) FROM epochs WHERE trial = t.id)
-    ORDER BY a.study, a.position, a.seed;
-CREATE VIEW curves AS
-    SELECT a.study, a.arm, a.seed, e.* FROM arm_trials a JOIN epochs e ON e.trial = a.trial
-    ORDER BY a.study, a.position, a.seed, e.epoch;
-CREATE VIEW signal AS
-    SELECT a.study, a.arm, a.seed, l.* FROM arm_trials a JOIN layers l ON l.trial = a.trial
-    ORDER BY a.study, a.position, a.seed, l.epoch, l.layer;
-"""
 
 # One arm, by seed: along the order in which arm_trials lies, so that nothing need be sorted.
 _ARM_TRIALS = (
@@ -120,25 +70,27 @@ class Store:
         self.notice: str | None = None  # what a user should know of how the file is kept
         self._db = connection
         self._lock = lock
+        self._file = identity(folder / FILE)
         self._environments: dict[str | None, dict[str, Any] | None] = {None: None}
 
     @classmethod
     def create(cls, folder: Path | str) -> Store:
         """Open `folder` for writing, making it if need be; StoreError if it cannot, or another run writes there."""
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
+        if os.path.exists(folder) and not folder.is_dir():  # noqa: PTH110 - Path's raises where a name is too long
             raise StoreError(f"{folder}: is a file; expected a folder for the results, new or of an earlier run")
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            store = cls(folder, _connected(folder, writing=True), lock)
-            store.notice = _notice(store._db, folder)
+            store = cls(folder, connected(folder, writing=True), lock)
+            store.notice = notice_of(store._db, folder)
         except Timeout:
             raise StoreError(
                 f"{folder}: another fanin run is writing here; wait for it, or give another folder with --out"
             ) from None
-        except (OSError, NotImplementedError, sqlite3.Error) as error:  # NotImplementedError: no locks there
+        except (OSError, ValueError, NotImplementedError, sqlite3.Error) as error:
+            # ValueError: no name for a folder; NotImplementedError: no locks there
             lock.release()
             raise StoreError(
                 f"{folder}: cannot be written ({error}); give a folder of your own with --out, and check its free space"
@@ -152,13 +104,13 @@ class Store:
     def open(cls, folder: Path | str) -> Store:
         """Open `folder` for reading; StoreError if it is not a study folder."""
         folder = Path(folder)
-        if not (folder / FILE).is_file():
+        if not os.path.isfile(folder / FILE):  # noqa: PTH113 - Path's raises where a name is too long
             expected = f"expected a folder that `fanin run` wrote (it holds {FILE})"
-            raise StoreError(f"{folder}: no results here; {expected}{_others(folder)}")
+            raise StoreError(f"{folder}: no results here; {expected}{others(folder)}")
         try:
-            return cls(folder, _connected(folder, writing=False))
+            return cls(folder, connected(folder, writing=False))
         except sqlite3.Error as error:
-            raise _unreadable(folder, error) from None
+            raise unreadable(folder, error) from None
 
     def __enter__(self) -> Store:
         return self
@@ -242,20 +194,25 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with _transaction(self._db):
+            with transaction(self._db):
                 yield
         except sqlite3.Error as error:
             raise StoreError(
                 f"{self.folder / FILE}: cannot be written ({error}); what was written before is kept, "
                 f"and the same command goes on from there"
             ) from None
+        if identity(self.folder / FILE) != self._file:  # SQLite goes on writing to what nobody will find
+            raise StoreError(
+                f"{self.folder / FILE}: was removed or moved away while this run wrote to it; where it was moved to, "
+                "all results are in it: move the folder back, or give its new place with --out, and go on"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise _unreadable(self.folder, error) from None
+            raise unreadable(self.folder, error) from None
 
     # reading
 
@@ -355,100 +312,10 @@ class Store:
         return [row[1:] for row in self._db.execute(query, (trial_id,))]
 
 
-def _connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
-    """A connection to the folder's file, its schema made or checked; closed again if that fails."""
-    path = folder / FILE
-    if writing:
-        db = sqlite3.connect(path, timeout=30, isolation_level=None)
-    else:
-        # a finished file in a folder that may not be written has no log to make
-        alone = "" if os.access(folder, os.W_OK) or path.with_name(f"{FILE}-wal").exists() else "&immutable=1"
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, timeout=30)
-    try:
-        if writing:
-            _prepare(db, folder)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION and version not in _UPGRADES:
-            raise StoreError(
-                f"{path}: written by another version of fanin (schema {version}, this one reads {SCHEMA_VERSION}); "
-                f"use that version, or run into a new folder with --out"
-            )
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, folder: Path) -> None:
-    _choose_journal(db, folder)
-    db.execute("PRAGMA foreign_keys = ON")
-    with _transaction(db):
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        while (version := db.execute("PRAGMA user_version").fetchone()[0]) in _UPGRADES:
-            db.execute(_UPGRADES[version])
-            db.execute(f"PRAGMA user_version = {version + 1}")
-
-
-def _choose_journal(db: sqlite3.Connection, folder: Path) -> None:
-    """A write-ahead log where it works, with which a power cut loses the latest trials at most; else a journal."""
-    if not _NETWORKED.fullmatch(file_system(folder)):
-        try:
-            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError:  # no shared memory or no locks of its kind
-            mode = ""
-        if mode == "wal":
-            db.execute("PRAGMA synchronous = NORMAL")
-            return
-    db.execute("PRAGMA journal_mode = DELETE")
-    db.execute("PRAGMA synchronous = FULL")  # a journal that is not synchronised can spoil the file
-
-
-def _notice(db: sqlite3.Connection, folder: Path) -> str | None:
-    if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-        return None
-    return (
-        f"{folder}: a write-ahead log does not work on this file system ({file_system(folder)}); results are kept with "
-        "a journal instead, which is as safe and slower"
-    )
-
-
-def file_system(folder: Path, mounts: str | None = None) -> str:
-    """The type of file system that a folder lies on, such as ext4 or nfs4; "unknown" where the system does not say.
-
-    mounts: the content of /proc/self/mountinfo, by default this system's.
-    """
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8") if mounts is None else mounts
-    except OSError:  # not Linux
-        return "unknown"
-    place, best, found = folder.absolute().resolve(), -1, "unknown"
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        point = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4]))  # a space is \040
-        if place.is_relative_to(point) and len(point.parts) >= best:  # a later mount hides an earlier one
-            best, found = len(point.parts), after.split()[0]
-    return found
-
-
 def _rows_of(kind: type, rows: Iterable[tuple[Any, ...]]) -> np.ndarray:
     """Rows of a seed and the fields of a kind, as floats; no list of them is made on the way."""
     flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.float64)
     return flat.reshape(-1, 1 + len(fields(kind)))
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk has rolled back already
-            db.execute("ROLLBACK")
-        raise
 
 
 def _check_same_data(folder: Path, study: Study, earlier: dict[str, Any], now: dict[str, Any]) -> None:
@@ -457,15 +324,3 @@ def _check_same_data(folder: Path, study: Study, earlier: dict[str, Any], now: d
             f"{folder}: holds {study.name} on other data ({earlier['name']}, {earlier['fingerprint']}; now "
             f"{now['name']}, {now['fingerprint']}); give another folder with --out"
         )
-
-
-def _others(folder: Path) -> str:
-    """Study folders in or beside `folder`, for somebody who meant one of them."""
-    found = sorted({path.parent for root in (folder, folder.parent) for path in root.glob(f"*/{FILE}")})
-    return f"; there are {', '.join(map(str, found[:10]))}" if found else ""
-
-
-def _unreadable(folder: Path, error: sqlite3.Error) -> StoreError:
-    return StoreError(
-        f"{folder / FILE}: cannot be read as a fanin store ({error}); restore it, or run into a new folder"
-    )
