@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fanin.catalogue import ACTIVATIONS, CALIBRATIONS, OPTIMIZERS, SCHEDULES
 from fanin.datasets import Dataset, Split, atomic
 from fanin.engine.data import Data
-from fanin.engine.export import load_weights, save_weights, to_sequential
+from fanin.engine.export import load_weights, packed, to_sequential
 from fanin.engine.schedules import factor
 from fanin.engine.script import export_script
 from fanin.engine.script.layout import inert
@@ -49,7 +49,8 @@ def kept(
     """The file of a trial that was trained."""
     recipe = Recipe(**TINY | fields)
     path = folder / "weights" / f"{name}.safetensors"
-    save_weights(path, recipe, train([Trial(recipe, 3)], ["x"], data)[0].state, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(packed(recipe, train([Trial(recipe, 3)], ["x"], data)[0].state, metadata))
     return path
 
 
@@ -421,7 +422,7 @@ def test_the_program_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_network_of_ones_own_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
-    save_weights(path, Recipe(model="models:cnn"), {"0.weight": torch.zeros(2, 2)}, METADATA)
+    path.write_bytes(packed(Recipe(model="models:cnn"), {"0.weight": torch.zeros(2, 2)}, METADATA))
     with pytest.raises(StoreError, match=r"a network of one's own; make that network yourself.*load_state_dict"):
         export_script(path, tmp_path / "program.py")
 

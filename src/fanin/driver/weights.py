@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fanin.datasets import atomic
-from fanin.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def pack(recipe: Recipe, state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """The content of a file that `fanin.load_weights` reads: the parameters, the recipe and `metadata`."""
-    from safetensors.torch import save  # only workers pack, and they have torch
-
-    content = {name: t.cpu().contiguous() for name, t in state.items()}
-    return save(content, {"recipe": json.dumps(recipe.to_dict()), **metadata})
 
 
 def path_of(folder: Path, trial_id: str) -> Path:

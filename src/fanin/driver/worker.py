@@ -21,11 +21,11 @@ from fanin.driver import checkpoints
 from fanin.driver.deadline import TimeUp
 from fanin.driver.fingerprint import KEYS
 from fanin.driver.messages import Answer, EpochDone, Failed, Finished, Noticed, Ready, Setup, Task, Word
-from fanin.driver.weights import pack
 from fanin.engine import exactness, matmul
 from fanin.engine.checkpoint import Checkpoint
 from fanin.engine.data import Data
 from fanin.engine.environment import environment
+from fanin.engine.export import packed
 from fanin.engine.ledger import Outcome
 from fanin.engine.network import widths
 from fanin.engine.train import train
@@ -126,7 +126,7 @@ class Worker:
             "fingerprint": self._dataset.fingerprint,
             "scale": repr(self._dataset.scale),
         }
-        return pack(trial.recipe, outcome.state, metadata)
+        return packed(trial.recipe, outcome.state, metadata)
 
 
 def _settle() -> None:

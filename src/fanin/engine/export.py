@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -54,20 +53,14 @@ def _batchnorm(part: dict[str, Tensor]) -> nn.BatchNorm1d:
     return norm
 
 
-def save_weights(path: Path, recipe: Recipe, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write recipe and parameters as safetensors, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def packed(recipe: Recipe, state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The content of a file that `load_weights` reads: parameters as safetensors, the recipe and `metadata`."""
     content = {name: t.cpu().contiguous() for name, t in state.items()}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(save(content, {"recipe": json.dumps(recipe.to_dict()), **metadata}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return save(content, {"recipe": json.dumps(recipe.to_dict()), **metadata})
 
 
 def load_weights(path: Path | str) -> tuple[nn.Sequential, dict[str, str]]:
-    """The trained network of a file that `save_weights` wrote, and its metadata.
+    """The trained network of a file that `fanin run` kept, and its metadata.
 
     StoreError if it cannot be read, or holds the state_dict of a network of the user's own: no file has code run.
     """
