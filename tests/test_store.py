@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -225,9 +226,10 @@ def test_folders_that_are_no_store(tmp_path):
     with pytest.raises(StoreError, match="no results here"):
         Store.open(tmp_path)
     (tmp_path / FILE).write_bytes(b"not a database, but long enough to be looked at" * 40)
-    for opened in (Store.open, Store.create):
-        with pytest.raises(StoreError, match="cannot be"):
-            opened(tmp_path)
+    with pytest.raises(StoreError, match=r"cannot be read as a fanin store \(file is not a database\); restore it"):
+        Store.open(tmp_path)
+    with pytest.raises(StoreError, match=r"cannot be written \(file is not a database\); give a folder of your own"):
+        Store.create(tmp_path)
     with pytest.raises(StoreError, match="give a folder of your own"):
         Store.create(tmp_path / FILE / "below-a-file")
     with pytest.raises(StoreError, match="is a file; expected a folder"):
@@ -281,7 +283,7 @@ def test_a_log_where_nothing_may_be_written_is_told(tmp_path, monkeypatch):
 
     with Store.create(tmp_path) as store:
         fill(store)
-        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
         monkeypatch.setattr(sqlite3, "connect", refused)
         with pytest.raises(StoreError, match=r"killed and left a log .*copy the folder"):
             Store.open(tmp_path)
@@ -451,8 +453,25 @@ def test_a_writer_that_was_killed_leaves_no_lock(tmp_path):
         fill(store)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_folder_is_refused_in_words(tmp_path):
-    tmp_path.chmod(0o555)
-    with pytest.raises(StoreError, match="cannot be written"):
-        Store.create(tmp_path)
+@pytest.fixture
+def folder_of_another():
+    """A folder in which this process may read and not write: for root, nobody's point of view is taken."""
+    folder = Path(tempfile.mkdtemp())  # tmp_path's parents are closed to others
+    with Store.create(folder) as store:
+        fill(store)
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no permissions of that kind")
+def test_a_read_only_folder_is_read_and_not_written(folder_of_another):
+    with Store.open(folder_of_another) as store:
+        assert len(store.records(STUDY)) == len(STUDY.arms)
+    with pytest.raises(StoreError, match=r"cannot be written \(.*[Pp]ermission denied.*give a folder of your own"):
+        Store.create(folder_of_another)

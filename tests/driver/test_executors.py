@@ -394,9 +394,13 @@ def test_a_mixed_cluster_is_noticed(scripted):
         seen.append(task)
         return [records(task, ENVIRONMENT | {"isa": "AVX512"} if len(seen) == 2 else ENVIRONMENT)]
 
-    _, log, _ = scripted(end, workers=4)
+    _, log, done = scripted(end, workers=4)
     assert len(log.notices) == 1
     assert "isa AVX2, now AVX512" in log.notices[0]
+    with Store.open(done.folder) as store:
+        kept = [record for found in store.records(STUDY).values() for record in found]
+    assert {r.trial_id for r in kept if r.environment["isa"] == "AVX512"} == set(seen[1].ids)
+    assert len(kept) == 16
 
 
 def test_names_and_addresses(tmp_path, digits, monkeypatch):

@@ -26,7 +26,7 @@ def connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
         db = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)  # "file:" would begin a URI
     else:
         # a finished file in a folder that may not be written has no log to make
-        alone = "" if os.access(folder, os.W_OK) or _has_log(folder) else "&immutable=1"
+        alone = "" if _is_writable(folder) or _has_log(folder) else "&immutable=1"
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, timeout=30)
     try:
         if writing:
@@ -38,6 +38,11 @@ def connected(folder: Path, *, writing: bool) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files may be made there, by the rights that this process has taken on."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _has_log(folder: Path) -> bool:
@@ -108,7 +113,7 @@ def others(folder: Path) -> str:
 
 def unreadable(folder: Path, error: sqlite3.Error) -> StoreError:
     """What stands in the way of reading it."""
-    if _has_log(folder) and not os.access(folder, os.W_OK):
+    if _has_log(folder) and not _is_writable(folder):
         return StoreError(
             f"{folder / FILE}: cannot be read where nothing may be written, since its run was killed and left a log "
             f"({error}); copy the folder to where you may write, and read it there"
