@@ -41,13 +41,14 @@ ROOMS = [
     "pretraining",
     "sklearn",
     "engine",
+    "script",
     "driver",
     "report",
     "proof",
     "diagnosis",
     "cli",
 ]
-TENSORS = {"activations", "initializers", "theory", "signal", "training", "pretraining", "sklearn", "engine"}
+TENSORS = {"activations", "initializers", "theory", "signal", "training", "pretraining", "sklearn", "engine", "script"}
 TENSORS |= {"proof", "diagnosis"}
 WITHOUT_TORCH = {*ROOMS} - TENSORS - {"driver", "cli"}
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     )
     from fanin.driver import Run, run
     from fanin.engine.export import load_weights
-    from fanin.engine.script import export_script
     from fanin.errors import FaninError
     from fanin.finding import Finding, Remedy
     from fanin.initializers.calibrate import calibrate_
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from fanin.proof.page import Proof
     from fanin.proof.prove import prove
     from fanin.recipe import Recipe, Trial
+    from fanin.script import export_script
     from fanin.signal import propagate
     from fanin.store import Store
     from fanin.study import Arm, Study
@@ -96,7 +96,7 @@ _HOMES = {
     "calibrate_": "initializers.calibrate",
     "diagnose": "diagnosis",
     "explain": "proof.explain",
-    "export_script": "engine.script",
+    "export_script": "script",
     "find": "bundle",
     "gain": "theory",
     "init_": "initializers.module",

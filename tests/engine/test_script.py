@@ -24,12 +24,12 @@ from fanin.datasets import Dataset, Split, atomic
 from fanin.engine.data import Data
 from fanin.engine.export import load_weights, packed, to_sequential
 from fanin.engine.schedules import factor
-from fanin.engine.script import export_script
-from fanin.engine.script.layout import inert
-from fanin.engine.script.training import schedule_source
 from fanin.engine.train import train
 from fanin.errors import DataError, FaninError, StoreError
 from fanin.recipe import Recipe, Trial
+from fanin.script import export_script
+from fanin.script.layout import inert
+from fanin.script.training import schedule_source
 from fanin.streams import Stream
 
 DATA = oracle.problem(examples=100, features=6, classes=3, scale=0.5)

@@ -46,7 +46,7 @@ def export(
     force
         Replace files that are there.
     """
-    from fanin.engine.script import export_script  # loads torch
+    from fanin.script import export_script  # loads torch
 
     network = trained_network(folder, study, arm, seed)
     paths = export_script(
@@ -75,7 +75,7 @@ def _name(network: Trained, seed: int | None) -> str:
 
 def _dataset(network: Trained, data_dir: Path | None) -> Dataset | None:
     """The data, where the first weights come from them and they can be had."""
-    from fanin.engine.script import needs_data
+    from fanin.script import needs_data
 
     if not needs_data(network.arm.recipe):
         return None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from torch import nn
 
-import fanin
 from fanin.choice import Choice
-from fanin.engine.script.layout import WIDTH, inert
-from fanin.engine.script.modules import is_deep, network_source, sizes_of
-from fanin.engine.script.origin import Origin
-from fanin.engine.script.start import needs_data
-from fanin.engine.script.training import has_schedule, schedule_source, training_source
 from fanin.initializers.draw import draws_bias
 from fanin.recipe import Recipe, Trial
+from fanin.script.layout import WIDTH, inert
+from fanin.script.modules import is_deep, network_source, sizes_of
+from fanin.script.origin import Origin
+from fanin.script.start import needs_data
+from fanin.script.training import has_schedule, schedule_source, training_source
 
 _NAMED_CLASSES = 20  # a longer list hides the rest
 
@@ -99,7 +99,7 @@ def _docstring(subject: Subject, name: str) -> str:
     if subject.origin is not None:
         rows["result"] = subject.origin.reached
     rows["data"] = f"{inert(subject.data)}, fingerprint {inert(subject.fingerprint)}{_classes(subject.origin)}"
-    rows["written"] = f"by fanin {fanin.__version__}"
+    rows["written"] = f"by fanin {version('fanin')}"
     lines = [line for label, text in rows.items() for line in _row(label, text)]
     uses = [(f"python {inert(name)}.py data.npz", "accuracy on its arrays x_test, y_test")]
     if subject.starts:

@@ -8,8 +8,8 @@ import torch
 
 from fanin.choice import Choice
 from fanin.engine.optimizers import TORCH_CLASSES
-from fanin.engine.script.layout import docstring, fitted
 from fanin.recipe import Recipe
+from fanin.script.layout import docstring, fitted
 
 
 def has_schedule(recipe: Recipe) -> bool:

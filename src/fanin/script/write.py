@@ -13,12 +13,12 @@ from torch import nn
 from fanin.datasets import Dataset, atomic
 from fanin.engine.export import load_weights
 from fanin.engine.network import widths
-from fanin.engine.script.modules import sizes_of
-from fanin.engine.script.origin import origin_of
-from fanin.engine.script.program import Subject, program
-from fanin.engine.script.start import needs_data, start_of
 from fanin.errors import DataError, StoreError
 from fanin.recipe import Recipe, Trial
+from fanin.script.modules import sizes_of
+from fanin.script.origin import origin_of
+from fanin.script.program import Subject, program
+from fanin.script.start import needs_data, start_of
 
 # a program of such a name would be imported in place of what it imports
 _TAKEN = frozenset({"torch", "numpy", "safetensors", "fanin"}) | sys.stdlib_module_names

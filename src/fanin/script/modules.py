@@ -6,7 +6,7 @@ from itertools import groupby
 
 from torch import nn
 
-from fanin.engine.script.layout import docstring, fitted
+from fanin.script.layout import docstring, fitted
 
 _SPELLED = 3  # hidden layers; more are a loop over their widths
 
