@@ -38,7 +38,7 @@ class Use:
             megabytes=int(fields["VmRSS"].split()[0]) / 1024,
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             children=len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()),
-            temporary=sum(entry.name.startswith("fanin-") for entry in Path(tempfile.gettempdir()).iterdir()),
+            temporary=sum(1 for _ in Path(tempfile.gettempdir()).iterdir()),
         )
 
 
@@ -52,7 +52,10 @@ def study_of(number: int) -> Study:
 def soak(seconds: float, executor: str, jobs: int) -> tuple[int, Use, Use]:
     """Rounds done, and what was held after the warm-up and at the end. Every fourth round is an old one over again."""
     end, rounds, warm = time.monotonic() + seconds, 0, None
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+    with tempfile.TemporaryDirectory(prefix="soak-") as root:
+        folder, own = Path(root) / "study", Path(root) / "temporary"
+        own.mkdir()
+        tempfile.tempdir = os.environ["TMPDIR"] = str(own)  # where nobody else leaves anything
         while time.monotonic() < end or rounds <= _WARM_UP_ROUNDS:
             number = rounds // 2 if rounds % 4 == 3 else rounds
             done = run([study_of(number)], out=folder, data="digits", executor=executor, jobs=jobs)
@@ -60,8 +63,9 @@ def soak(seconds: float, executor: str, jobs: int) -> tuple[int, Use, Use]:
             rounds += 1
             if rounds == _WARM_UP_ROUNDS:
                 warm = Use.now()
+        last = Use.now()
     assert warm is not None
-    return rounds, warm, Use.now()
+    return rounds, warm, last
 
 
 def main() -> None:
