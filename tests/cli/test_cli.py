@@ -120,6 +120,17 @@ USAGE = [
     (["predict", "."], "no results here"),
     (["export", "."], "no results here"),
     (["nonsense"], "nonsense"),
+    (["run", "lab9/nn", "--set", "learning_rate=0.1"], "a recipe calls it lr; expected --set lr=0.1"),
+    (["run", "lab9/nn", "--vary", "max_epochs=1,2"], "a recipe calls it epochs; expected --vary epochs=1,2"),
+    (["run", "lab9/nn", "--vary", "init="], "--vary: expected key=value"),
+    (["run", "lab9/nn", "--dry-run", "--jobs", "-2"], "jobs: expected 0"),
+    (["run", "lab9/nn", "--time-limit", ""], "time limit: expected a duration"),
+    (["run", "lab9/nn", "--time-limit", "-5m"], "expected a duration such as 90s, 30m, 2h or 1h30m; got '-5m'"),
+    (["list", "studies", "more"], "expected no more arguments; got 'more'"),
+    (["init", "show", "zeros", "--shape", "99999999x99999999"], "--shape: expected at most 100,000,000 weights"),
+    (["explain", "lab9/nn", "a", "b", "--epoch", "1", "--last-epoch"], "--epoch and --last-epoch: choose one"),
+    (["explain", "lab9/nn", "a", "b", "--permutations", "0"], "--permutations: expected at least 1; got 0"),
+    (["explain", "lab9/nn", "a", "b"], "its arms are 'two hidden layers', 'no hidden layer'"),
 ]
 
 
@@ -152,10 +163,14 @@ def test_a_study_file_with_several_problems_names_them_all(tmp_path):
 def test_dry_run_trains_nothing(tmp_path, ran):
     code, out, _ = fanin("run", ran / "tiny.toml", "--data", "digits", "--dry-run", "--out", tmp_path / "new")
     assert code == 0
-    assert "12 different trials on digits, 0 of them already" in out
+    assert "tiny: 2 arms x 6 seeds, 2 epochs each\n  he     init=kaiming_normal\n  zeros  init=zeros\n" in out
+    assert f"12 trials on digits, cpu: 0 have their result already in {tmp_path / 'new'}, 12 would be run" in out
     assert not (tmp_path / "new").exists()
     code, out, _ = fanin("run", ran / "tiny.toml", "--data", "digits", "--dry-run", "--out", ran / "out", "--seeds", 7)
-    assert "14 different trials on digits, 12 of them already" in out
+    assert f"14 trials on digits, cpu: 12 have their result already in {ran / 'out'}, 2 would be run" in out
+    (tmp_path / "twin.toml").write_text(TINY.replace('"tiny"', '"twin"'))
+    code, out, _ = fanin("run", ran / "tiny.toml", tmp_path / "twin.toml", "--data", "digits", "--dry-run")
+    assert "12 trials on digits, cpu (12 more are the same under another name)" in out
 
 
 def test_json_of_results_has_the_documented_form(ran):
@@ -212,7 +227,7 @@ def test_table_and_report(ran, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = fanin("report", ran / "out", "--out", tmp_path / "file" / "page.html")
     assert code == 2
-    assert "the page cannot be written" in err
+    assert "cannot be written" in err
 
 
 def test_predict(ran):
@@ -273,7 +288,37 @@ def test_predict_a_picture(ran, tmp_path):
     assert re.search(r"^prediction +(\d)", out, re.MULTILINE)[1] == expected
 
 
+def test_predict_as_json(ran, tmp_path):
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    import fanin as library
+
+    code, out, _ = fanin("predict", ran / "out", "--arm", "he", "--index", 3, "--json")
+    assert code == 0
+    found = json.loads(out)
+    digits = library.load("digits")
+    with Store.open(ran / "out") as store:
+        study = store.studies()[0].study
+    trial = study.trials(study.arm("he"))[0].id(digits.fingerprint)
+    he, _ = library.load_weights(ran / "out" / "weights" / f"{trial}.safetensors")
+    with torch.no_grad():
+        logits = he(torch.tensor(digits.test.inputs[3:4] / 16.0, dtype=torch.float32))
+    expected = torch.softmax(logits, 1)[0]
+    assert [found["probabilities"][str(c)] for c in range(10)] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert next(iter(found["probabilities"])) == found["prediction"] == str(int(expected.argmax()))
+    assert (found["label"], found["index"], found["seed"]) == (str(digits.test.labels[3]), 3, 0)
+    assert found["right"] == (found["label"] == found["prediction"])
+    assert (found["study"], found["arm"], found["input"]) == ("tiny", "he", "test picture 3 of digits")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    found = json.loads(fanin("predict", ran / "out", "--image", tmp_path / "black.png", "--json")[1])
+    assert (found["label"], found["right"], found["index"]) == (None, None, None)
+
+
 PREDICT = [
+    (["--index", "2.5"], "--index: expected a whole number; got '2.5'"),
+    (["--seed", "1.5"], "--seed: expected a whole number; got '1.5'"),
     (["--arm", "hee"], "did you mean 'he'"),
     (["--study", "tyny"], "did you mean 'tiny'"),
     (["--index", "400"], "--index: expected 0 to 359; got 400"),

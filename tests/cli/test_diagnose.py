@@ -10,7 +10,7 @@ import torch
 from cyclopts import App
 
 from fanin.cli.diagnose import FOUND, diagnose, lr_find
-from fanin.errors import FaninError, StoreError
+from fanin.errors import FaninError
 
 CODE = """
 import torch
@@ -147,8 +147,13 @@ USAGE = [
     (["mine:good", "--loss", "mine:number"], "expected a function of (outputs, targets); got int"),
     (["mine:good", "--optimizer", "adan"], "did you mean 'adam'?"),
     (["mine:good", "--lr", "-1"], "--lr: expected a positive number; got -1"),
+    (["mine:good", "--lr", "inf"], "--lr: expected a positive number; got inf"),
+    (["mine:good", "--optimizer", "sgd,lr=0.1", "--lr", "0.2"], "--optimizer sgd,lr=0.1 and --lr: choose one rate"),
+    (["mine:good", "--optimizer", "sgd,lrr=0.1"], "got 'lrr'; did you mean 'lr'?"),
+    (["mine:good", "--optimizer", "sgd,lr="], "--optimizer sgd,lr=: lr: expected a number"),
+    (["mine:good", "--seed", "-1"], "--seed: expected at least 0; got -1"),
     (["mine:good", "--batch-size", "0"], "--batch-size: expected at least 1; got 0"),
-    (["mine:good", "--steps", "-1"], "--steps: expected 0 or more; got -1"),
+    (["mine:good", "--steps", "-1"], "--steps: expected at least 0; got -1"),
     (["mine:good", "--epochs", "0"], "--epochs: expected at least 1; got 0"),
     (["mine:good", "--html", "."], "--html .: expected the path of a file to write"),
     (["mine:linear"], "mat1 and mat2 shapes cannot be multiplied"),
@@ -164,7 +169,7 @@ def test_wrong_use_is_told(user, arguments, words):
 
 def test_a_page_that_cannot_be_written_is_told(user):
     (user / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(FaninError, match="cannot be written"):
         command(diagnose, "mine:good", "--data", "digits", "--steps", 0, "--html", user / "file" / "page.html")
 
 
@@ -172,3 +177,26 @@ def test_code_that_breaks_is_told_with_its_error(user):
     (user / "broken.py").write_text("1 / 0")
     with pytest.raises(FaninError, match="importing broken raised ZeroDivisionError"):
         command(diagnose, "broken:model", "--data", "digits")
+
+
+def test_an_optimiser_by_name_takes_options():
+    from fanin.cli.training import optimizer_of
+
+    made = optimizer_of("sgd,momentum=0.5", 0.25)([torch.ones(1)])
+    assert isinstance(made, torch.optim.SGD)
+    assert (made.param_groups[0]["lr"], made.param_groups[0]["momentum"]) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seeds", "0"], "--seeds: expected at least 1; got 0"),
+        (["--steps", "9"], "--steps: expected at least 10; got 9"),
+        (["--low", "1", "--high", "0.1"], "--low and --high: expected 0 < low < high; got 1 and 0.1"),
+        (["--high", "inf"], "--low and --high: expected 0 < low < high; got 1e-07 and inf"),
+    ],
+)
+def test_wrong_ranges_are_told_in_the_words_of_the_command_line(user, arguments, words):
+    with pytest.raises(FaninError) as error:
+        command(lr_find, "mine:good", "--data", "digits", *arguments)
+    assert words in str(error.value)

@@ -246,7 +246,7 @@ def test_another_stack_in_the_folder_is_not_touched(trained):
     assert (folder / "stack.safetensors").read_bytes() == before
     code, _, err = fanin(*SMALL, "--out", folder / "history.json")
     assert code == 2
-    assert "expected a folder; got a file" in err
+    assert "history.json: is a file; expected a folder, new or of an earlier run" in err
 
 
 def test_samples_depend_on_seed_and_layer_alone(trained, tmp_path):

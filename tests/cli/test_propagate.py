@@ -56,6 +56,12 @@ USAGE = [
     (["--dropout", "1.5"], "dropout: expected less than 1"),
     (["--seeds", "0"], "--seeds: expected at least 1; got 0"),
     (["--features", "1"], "--features: expected at least 2; got 1"),
+    (["--seeds", "99999999999"], "--seeds: expected at most 10,000; got 99999999999"),
+    (["--features", "99999999999"], "--features: expected at most 1,000,000"),
+    (["--examples", "99999999999"], "--examples: expected at most 100,000"),
+    (["--features", "9", "--data", "digits"], "--features and --data: choose one"),
+    (["--activation", ""], "--activation: expected a name, or several with commas between; got ''"),
+    (["--init", " "], "--init: expected a name, or several with commas between; got ' '"),
     (["--examples", "3"], "--examples: expected at least 8; got 3"),
     (["--init", ",".join(["zeros"] * 65)], "expected at most 64 settings; got 65"),
     (["--out", "."], "--out .: expected the path of a file"),
@@ -76,9 +82,10 @@ def test_wrong_input_exits_2_with_a_message(arguments, message, tmp_path, monkey
 
 def test_a_page_that_cannot_be_written_exits_2(tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = fanin(*SMALL, "--out", tmp_path / "file" / "page.html")
+    code, out, err = fanin(*SMALL, "--out", tmp_path / "file" / "page.html")
     assert code == 2
-    assert "the page cannot be written" in err
+    assert "cannot be written" in err
+    assert out == ""  # told before the work
 
 
 def test_help_is_there():

@@ -18,6 +18,9 @@ from torch import nn
 def make():
     return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
+def pictures():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
 broken = 3
 """
 
@@ -57,6 +60,13 @@ def test_prove_as_json(folder, app, capsys):
     assert found["loss"] == "cross_entropy"
 
 
+def test_a_network_of_pictures_gets_pictures(folder, app, capsys):
+    assert app("prove own_networks:pictures lr=0.01 --data digits --seeds 2 --steps 2") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("lr=0.01 too few seeds")
+    assert "pictures of 1 x 8 x 8" in said.err
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -67,6 +77,9 @@ def test_prove_as_json(folder, app, capsys):
         ("prove own_networks:make learning=0.1", "remedy: expected one of init"),
         ("prove own_networks:make lr=0.1 --loss mean", "--loss: expected one of cross_entropy"),
         ("prove own_networks:make lr=0.1 --optimizer addam", "did you mean 'adam'"),
+        ("prove own_networks:make lr=0.1 --batch-size 0", "--batch-size: expected at least 1; got 0"),
+        ("prove own_networks:make lr=0.1 --seeds -2", "--seeds: expected at least 1; got -2"),
+        ("prove own_networks:make lr=0.1 --epochs 1 --steps 3", "--epochs and --steps: choose one"),
         ("explain lab9/quirks softmax SELU", "has no arm 'softmax'"),
         ("explain lab9/quirks SELU lab9/nn::SELU", "lab9/nn has no arm 'SELU'"),
     ],
@@ -90,6 +103,7 @@ def test_losses_and_optimizers_by_name():
 
     assert loss_of(None) is None
     assert optimizer_of(None) is None
+    assert loss_of("mae") is loss_of("l1")
     assert loss_of("torch.nn.functional:l1_loss") is torch.nn.functional.l1_loss
     made = optimizer_of("sgd,lr=0.25,momentum=0.5")([torch.ones(1)])
     assert (made.param_groups[0]["lr"], made.param_groups[0]["momentum"]) == (0.25, 0.5)

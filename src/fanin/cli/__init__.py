@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from fanin.cli.diagnose import diagnose, lr_find
 from fanin.cli.doctor import doctor
@@ -44,13 +44,15 @@ def _command(function: Callable[..., int], name: str, first: str, second: str) -
 
 _command(run, "run", "fanin run lab9 --data mnist", "fanin run lab9/nn --set lr=0.01 --vary init=zeros,xavier_uniform")
 _command(list_names, "list", "fanin list studies", "fanin list optimizers")
-_command(results, "results", "fanin results runs/lab9-mnist", "fanin results runs/lab9-mnist --csv > trials.csv")
+_command(
+    results, "results", "fanin results runs/lab9-mnist", "fanin results runs/lab9-mnist --study init --arm zeros --json"
+)
 _command(report, "report", "fanin report runs/lab9-mnist", "fanin report runs/lab9-mnist --out lab9.html")
 _command(
     predict,
     "predict",
     "fanin predict runs/lab9-mnist",
-    'fanin predict runs/lab9-mnist --arm "dropout 0.3" --image digit.png',
+    'fanin predict runs/lab9-mnist --arm "dropout 0.3" --image digit.png --json',
 )
 _command(
     export,
@@ -68,7 +70,7 @@ _command(
     diagnose,
     "diagnose",
     "fanin diagnose models:make --data digits",
-    "fanin diagnose models:make --data mnist --optimizer sgd --lr 0.1 --html page.html --fail-on-finding",
+    "fanin diagnose models:make --data mnist --optimizer sgd,lr=0.1 --html page.html",
 )
 _command(
     lr_find,
@@ -79,7 +81,7 @@ _command(
 _command(
     prove,
     "prove",
-    "fanin prove models:make lr=0.001 --data digits",
+    "fanin prove models:make lr=0.01 --data digits",
     "fanin prove models:make init=kaiming_normal normalization --data mnist --seeds 12",
 )
 _command(
@@ -101,7 +103,12 @@ _command(
     "fanin sample runs/pretrain-dbn-mnist --layer 1 --steps 10000 --out samples.png",
 )
 
-init = App(name="init", help="Initialisers: what they are, and what they do.", help_format="plaintext")
+init = App(
+    name="init",
+    help="Initialisers: what they are, and what they do.",
+    help_format="plaintext",
+    help_epilogue="Examples:\n  fanin init show kaiming_normal critical\n  fanin list initializers",
+)
 init.command(
     show,
     name="show",
@@ -121,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _complain(f"{error}\nTry `{_help_of(arguments)}`.")
+        _complain(f"{_words(error)}\nTry `{_help_of(arguments)}`.")
         code = USAGE
     except FaninError as error:
         _complain(str(error))
@@ -132,6 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = DONE
     sys.exit(code or DONE)
+
+
+def _words(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"expected no more arguments; got {', '.join(map(repr, error.unused_tokens or []))}"
+    return str(error)
 
 
 def _help_of(arguments: Sequence[str] | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.paths import Place, check_file
 from fanin.errors import FaninError
 
 FOUND = 3  # the exit code where there are findings, and --fail-on-finding
@@ -20,15 +22,15 @@ def diagnose(
     /,
     *,
     data: str,
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     loss: str | None = None,
     optimizer: str | None = None,
     lr: float | None = None,
-    steps: int = 100,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-    html: Path | None = None,
+    steps: Whole = 100,
+    epochs: Whole | None = None,
+    batch_size: Whole | None = None,
+    seed: Whole = 0,
+    html: Place | None = None,
     json: Flag = False,
     fail_on_finding: Flag = False,
 ) -> int:
@@ -46,9 +48,10 @@ def diagnose(
     data_dir
         Where MNIST or a relative data file lies.
     loss
-        cross_entropy, nll, mse, l1, bce, bce_with_logits or MODULE:ATTR; by default what the targets call for.
+        cross_entropy, nll, mse, l1, bce, bce_with_logits, huber or MODULE:ATTR; by default what the targets call for.
     optimizer
-        sgd, adam, adamw, rmsprop, adagrad, adadelta, nadam or MODULE:ATTR (a function of parameters); by default Adam.
+        A name with options, such as sgd,lr=0.1,momentum=0.9, or MODULE:ATTR (a function of parameters); by default
+        Adam.
     lr
         The learning rate, instead of the optimiser's own.
     steps
@@ -66,12 +69,10 @@ def diagnose(
     fail_on_finding
         Exit with code 3 if anything is found, for tests of a project of yours.
     """
-    if html is not None and html.is_dir():  # before the work, not after it
-        raise FaninError(f"--html {html}: expected the path of a file to write, such as page.html; got a folder")
-    if steps < 0:
-        raise FaninError(f"--steps: expected 0 or more; got {steps}")
-    if epochs is not None and epochs < 1:
-        raise FaninError(f"--epochs: expected at least 1; got {epochs}")
+    check_file("--html", html, "page.html")
+    check_range("--steps", steps, 0)
+    check_range("--epochs", epochs, 1)
+    check_range("--seed", seed, 0)
     from fanin.cli.progress import stderr  # `--help` stays fast
     from fanin.cli.training import given
 
@@ -111,14 +112,14 @@ def lr_find(
     /,
     *,
     data: str,
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     loss: str | None = None,
     optimizer: str | None = None,
-    seeds: int = 5,
+    seeds: Whole = 5,
     low: float = 1e-7,
     high: float = 10.0,
-    steps: int = 100,
-    batch_size: int | None = None,
+    steps: Whole = 100,
+    batch_size: Whole | None = None,
     json: Flag = False,
 ) -> int:
     """Find a learning rate: a range test over several orders of the data, and how far they agree.
@@ -134,9 +135,10 @@ def lr_find(
     data_dir
         Where MNIST or a relative data file lies.
     loss
-        cross_entropy, nll, mse, l1, bce, bce_with_logits or MODULE:ATTR; by default what the targets call for.
+        cross_entropy, nll, mse, l1, bce, bce_with_logits, huber or MODULE:ATTR; by default what the targets call for.
     optimizer
-        sgd, adam, adamw, rmsprop, adagrad, adadelta, nadam or MODULE:ATTR (a function of parameters); by default Adam.
+        A name with options, such as sgd,lr=0.1,momentum=0.9, or MODULE:ATTR (a function of parameters); by default
+        Adam.
     seeds
         How many orders of the data.
     low
@@ -150,6 +152,10 @@ def lr_find(
     json
         Print all numbers as JSON on standard output, and nothing else there.
     """
+    check_range("--seeds", seeds, 1)
+    check_range("--steps", steps, 10)
+    if not 0 < low < high < math.inf:
+        raise FaninError(f"--low and --high: expected 0 < low < high; got {low:g} and {high:g}")
     from fanin.cli.progress import stderr  # `--help` stays fast
     from fanin.cli.training import given
 

@@ -7,8 +7,10 @@ import platform
 import sys
 from pathlib import Path
 
+from fanin.cli.paths import Place
 
-def doctor(*, data_dir: Path | None = None) -> int:
+
+def doctor(*, data_dir: Place | None = None) -> int:
     """Say what this machine offers: torch's build, threads, matmul path and speed, data, worker processes.
 
     Parameters
@@ -57,7 +59,8 @@ def _data(data_dir: Path | None) -> None:
         dataset = find_mnist(data_dir)
         _say("mnist", f"{len(dataset.train.labels):,} + {len(dataset.test.labels):,} pictures: {dataset.source}")
     except DataError as error:
-        _say("mnist", f"not on this machine; the first study that needs it fetches it\n{error}")
+        where = "not on this machine" if data_dir is None else f"not in {data_dir}"
+        _say("mnist", f"{where}; the first study that needs it fetches it\n{error}")
 
 
 def _workers() -> bool:

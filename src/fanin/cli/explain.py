@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.paths import Name, Place, check_folder, is_file
 from fanin.errors import FaninError, nearest
 
 if TYPE_CHECKING:
@@ -15,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def explain(
-    study: str,
+    study: Name,
     a: str,
     b: str,
     /,
     *,
     metric: str = "train_cost",
-    epoch: int | None = 1,
+    epoch: Whole | None = None,
     last_epoch: Annotated[bool, Parameter(negative=())] = False,
-    epochs: int | None = None,
-    seeds: int = 8,
+    epochs: Whole | None = None,
+    seeds: Whole = 8,
     data: str | None = None,
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     device: str = "auto",
-    jobs: int | None = None,
-    out: Path | None = None,
-    permutations: int = 16,
+    jobs: Whole | None = None,
+    out: Place | None = None,
+    permutations: Whole = 16,
     json: Annotated[bool, Parameter(negative=())] = False,
     allow_code: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -48,7 +50,7 @@ def explain(
     metric
         train_cost, test_loss, test_accuracy, accuracy_on_raw_pixels, train_loss, train_accuracy or diverged.
     epoch
-        The epoch whose metric is explained.
+        The epoch whose metric is explained; by default the first.
     last_epoch
         The last epoch's instead.
     epochs
@@ -79,6 +81,12 @@ def explain(
     from fanin.proof.explain import explain as explained
     from fanin.study import Study, refuse_code
 
+    if epoch is not None and last_epoch:
+        raise FaninError("--epoch and --last-epoch: choose one")
+    check_range("--epoch", epoch, 1)
+    check_range("--seeds", seeds, 2)
+    check_range("--permutations", permutations, 1)
+    check_folder("--out", out)
     found, spec = _studies(study)
     sides = [_arm(found, study, name) for name in (a, b)]
     quiet = stderr()
@@ -92,7 +100,7 @@ def explain(
             data_spec=data or spec or dataset.name,
             seeds=seeds,
             metric=metric,
-            epoch=None if last_epoch else epoch,
+            epoch=None if last_epoch else epoch or 1,
             epochs=epochs,
             permutations=permutations,
             out=out or (Path(study) if _is_folder(study) else None),
@@ -113,7 +121,7 @@ def explain(
 def _is_folder(name: str) -> bool:
     from fanin.store import FILE
 
-    return (Path(name) / FILE).is_file()
+    return is_file(Path(name) / FILE)
 
 
 def _studies(name: str) -> tuple[list[Study], str | None]:
@@ -141,6 +149,8 @@ def _arm(studies: list[Study], where: str, name: str) -> Arm:
         return found[0]
     names = list(dict.fromkeys(arm.name for arm in arms))
     if not found:
-        raise FaninError(f"{where} has no arm {name!r}; its arms are {', '.join(names)}{nearest(name, names)}")
+        raise FaninError(
+            f"{where} has no arm {name!r}; its arms are {', '.join(map(repr, names))}{nearest(name, names)}"
+        )
     own_names = ", ".join(f"{study.name}::{name}" for study in studies if any(arm.name == name for arm in study.arms))
     raise FaninError(f"{where} has several arms {name!r}: say which, as {own_names}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole
+from fanin.cli.paths import Place
 from fanin.cli.trained import Trained, data_of, trained_network
 from fanin.errors import FaninError
 
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def export(
-    folder: Path,
+    folder: Place,
     /,
     *,
     study: str | None = None,
     arm: str | None = None,
-    seed: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
-    out: Path | None = None,
-    data_dir: Path | None = None,
+    seed: Whole | None = None,
+    out: Place | None = None,
+    data_dir: Place | None = None,
     force: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Write a trained network as a PyTorch program that needs no fanin: NAME.py and its weights.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fanin.errors import FaninError, RecipeError
 
 if TYPE_CHECKING:
     from fanin.choice import Choice
+
+_MOST_WEIGHTS = 100_000_000
 
 
 def show(*schemes: str, shape: str = "256x784", activation: str = "relu") -> int:
@@ -39,7 +42,10 @@ def _shape(text: str) -> tuple[int, ...]:
     parts = text.split("x")
     if not (2 <= len(parts) <= 5 and all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts)):
         raise RecipeError(f"--shape: expected out x in, such as 256x784, or out x in x kernel; got {text!r}")
-    return tuple(map(int, parts))
+    shape = tuple(map(int, parts))
+    if math.prod(shape) > _MOST_WEIGHTS:
+        raise RecipeError(f"--shape: expected at most {_MOST_WEIGHTS:,} weights, for all are drawn; got {text!r}")
+    return shape
 
 
 def _show(choice: Choice, shape: tuple[int, ...], activation: Choice) -> None:

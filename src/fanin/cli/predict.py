@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from fanin.cli.trained import data_of, trained_network
+from fanin.cli.numbers import Whole
+from fanin.cli.output import shown
+from fanin.cli.paths import Place
+from fanin.cli.trained import Trained, data_of, trained_network
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
 
 def predict(
-    folder: Path,
+    folder: Place,
     choice: str = "random",
     /,
     *,
     arm: str | None = None,
     study: str | None = None,
-    seed: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
-    image: Path | None = None,
-    index: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
-    data_dir: Path | None = None,
+    seed: Whole | None = None,
+    image: Place | None = None,
+    index: Whole | None = None,
+    data_dir: Place | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Show one picture, its label and what a trained network makes of it.
 
@@ -47,6 +53,8 @@ def predict(
         A picture of the test set by its number, from 0.
     data_dir
         Where the data set lies, if it was found by --data-dir.
+    json
+        Print the answer, with every class's probability, as JSON on standard output, and nothing else there.
     """
     if choice != "random":
         raise FaninError(f"expected random, --index N or --image FILE; got {choice!r}")
@@ -59,16 +67,21 @@ def predict(
     network, metadata = load_weights(found.path)
     if image is not None:
         raw, notes = _picture(image, stored.data)
-        print(f"{image}" + "".join(f"; {note}" for note in notes))
-        label = None
+        source, label = "; ".join([str(image), *notes]), None
     else:
         dataset = data_of(stored, data_dir, otherwise="give a picture with --image FILE")
         index = _checked(index, len(dataset.test.labels))
         raw, label = dataset.test.inputs[index], dataset.classes[int(dataset.test.labels[index])]
-        print(f"test picture {index} of {dataset.name}")
-    _draw(raw, stored.data)
-    _answer(network, raw * float(metadata["scale"]), stored.data["classes"], label)
-    print(f"network: {stored.study.name}, arm {found.arm.name}, seed {found.seed}")
+        source = f"test picture {index} of {dataset.name}"
+    chances = _chances(network, raw * float(metadata["scale"]), stored.data["classes"])
+    with shown():
+        if json:
+            _print_json(found, source, index, label, chances)
+            return 0
+        print(source)
+        _draw(raw, stored.data)
+        _print_answer(chances, label)
+        print(f"network: {stored.study.name}, arm {found.arm.name}, seed {found.seed}")
     return 0
 
 
@@ -113,17 +126,41 @@ def _draw(row: np.ndarray, data: dict[str, Any]) -> None:
         print_digit(row.reshape(data["image_shape"]), Console())
 
 
-def _answer(network: Any, inputs: np.ndarray, classes: list[str], label: str | None) -> None:
+def _chances(network: Any, inputs: np.ndarray, classes: list[str]) -> dict[str, float]:
+    """The probability of each class, the likeliest first."""
     import torch
 
     with torch.no_grad():
         logits = network(torch.from_numpy(inputs).float().unsqueeze(0))[0, : len(classes)]
         chances = torch.softmax(logits, 0)
-    top = chances.topk(min(3, len(classes)))
-    ranked = [(classes[int(i)], float(p)) for p, i in zip(top.values, top.indices, strict=True)]
+    ranked = chances.sort(descending=True, stable=True)
+    return {classes[int(i)]: float(p) for p, i in zip(ranked.values, ranked.indices, strict=True)}
+
+
+def _print_answer(chances: dict[str, float], label: str | None) -> None:
+    prediction = next(iter(chances))
     if label is not None:
         print(f"label       {label}")
-    verdict = "" if label is None else "  right" if ranked[0][0] == label else "  WRONG"
-    print(f"prediction  {ranked[0][0]}{verdict}")
-    for name, chance in ranked:
+    verdict = "" if label is None else "  right" if prediction == label else "  WRONG"
+    print(f"prediction  {prediction}{verdict}")
+    for name, chance in list(chances.items())[:3]:
         print(f"  {name:<10} {chance:7.2%}  {'█' * round(30 * chance)}")
+
+
+def _print_json(found: Trained, source: str, index: int | None, label: str | None, chances: dict[str, float]) -> None:
+    """Of a picture file index, label and right are null; so are probabilities that are no numbers, after divergence."""
+    import json
+
+    prediction = next(iter(chances))
+    answer = {
+        "study": found.stored.study.name,
+        "arm": found.arm.name,
+        "seed": found.seed,
+        "input": source,
+        "index": index,
+        "label": label,
+        "prediction": prediction,
+        "right": None if label is None else prediction == label,
+        "probabilities": {name: chance if math.isfinite(chance) else None for name, chance in chances.items()},
+    }
+    print(json.dumps(answer, indent=1, allow_nan=False))

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.paths import Place, check_folder
 from fanin.errors import FaninError
 
 Method = Literal["dbn", "autoencoder", "denoising"]
@@ -14,20 +16,20 @@ Method = Literal["dbn", "autoencoder", "denoising"]
 def pretrain(
     *,
     data: str = "auto",
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     layers: str = "500,500,2000",
     method: Method = "dbn",
     visible: Literal["bernoulli", "gaussian"] = "bernoulli",
     binarize: Literal["none", "sample", "threshold"] = "none",
     negative: Literal["cd", "pcd", "fpcd", "pt"] = "cd",
-    k: int = 1,
+    k: Whole = 1,
     centered: bool = True,
     lr: str | None = None,
     epochs: str | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
+    batch_size: Whole | None = None,
+    seed: Whole = 0,
     ais: str | None = None,
-    out: Path | None = None,
+    out: Place | None = None,
 ) -> int:
     """Train a stack of layers without labels, one after the other, and show what each has learnt.
 
@@ -80,8 +82,7 @@ def pretrain(
         seed=seed,
     )
     annealing = None if ais is None else _annealing(ais, method)
-    if out is not None and out.exists() and not out.is_dir():
-        raise FaninError(f"--out {out}: expected a folder; got a file")
+    check_folder("--out", out)
     from fanin.cli.progress import stderr
     from fanin.cli.run import load_data
     from fanin.cli.stack_folder import StackFolder
@@ -114,9 +115,8 @@ def _settings(
     batch_size and epochs are None where they are the data's to say (`_sizes`).
     """
     widths = _widths(layers)
-    for flag, value in (("k", k), ("batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise FaninError(f"--{flag}: expected at least 1; got {value}")
+    check_range("--k", k, 1)
+    check_range("--batch-size", batch_size, 1)
     if method != "dbn":
         for flag, given, default in (
             (f"--binarize {binarize}", binarize, "none"),
@@ -128,7 +128,7 @@ def _settings(
                 raise FaninError(f"{flag}: expected with --method dbn alone; got --method {method}")
     elif visible == "gaussian" and binarize != "none":
         raise FaninError(f"--binarize {binarize}: expected with --visible bernoulli; got --visible gaussian")
-    rates = _each("lr", lr or ("0.05" if method == "dbn" else "0.1"), float, len(widths))
+    rates = _each("lr", ("0.05" if method == "dbn" else "0.1") if lr is None else lr, float, len(widths))
     counts = None if epochs is None else _each("epochs", epochs, int, len(widths))
     common = {"method": method, "layers": widths, "visible": visible, "lr": rates, "epochs": counts}
     common |= {"batch_size": batch_size, "seed": seed}

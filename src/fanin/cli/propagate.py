@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.paths import Place, check_file
 from fanin.errors import DataError, FaninError, RecipeError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from fanin.profile import Profile
 
 MOST = 64  # settings: more fill no page that anybody reads
+_MOST_UNITS, _MOST_SEEDS, _MOST_EXAMPLES = 1_000_000, 10_000, 100_000  # more is a slip, and no memory holds it
 
 
 def propagate(
@@ -27,13 +30,13 @@ def propagate(
     bias_init: str | None = None,
     normalization: str = "none",
     dropout: float = 0.0,
-    features: int = 784,
-    outputs: int = 10,
-    seeds: int = 6,
-    examples: int = 256,
+    features: Whole | None = None,
+    outputs: Whole = 10,
+    seeds: Whole = 6,
+    examples: Whole = 256,
     data: str | None = None,
-    data_dir: Path | None = None,
-    out: Path | None = None,
+    data_dir: Place | None = None,
+    out: Place | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """See what an initialisation does to signals and gradients before training, measured and predicted.
@@ -55,7 +58,7 @@ def propagate(
     dropout
         The probability of a zero after each hidden activation.
     features
-        Inputs of the network, where they are normal ones.
+        Inputs of the network, where they are normal ones; 784 by default.
     outputs
         Units of the last layer.
     seeds
@@ -72,17 +75,17 @@ def propagate(
         Print all numbers as JSON on standard output, and nothing else there.
     """
     settings = _settings(activation, init, bias_init, normalization)
-    if out is not None and out.is_dir():  # before the work, not after it
-        raise FaninError(f"--out {out}: expected the path of a file to write, such as page.html; got a folder")
-    for flag, value, least in (("features", features, 2), ("outputs", outputs, 1), ("seeds", seeds, 1)):
-        if value < least:
-            raise FaninError(f"--{flag}: expected at least {least}; got {value}")
-    if examples < 8:
-        raise FaninError(f"--examples: expected at least 8; got {examples}")
+    check_file("--out", out, "page.html")
+    if features is not None and data is not None:
+        raise FaninError("--features and --data: choose one; a data set has its own number of features")
+    check_range("--features", features, 2, _MOST_UNITS)
+    check_range("--outputs", outputs, 1, _MOST_UNITS)
+    check_range("--seeds", seeds, 1, _MOST_SEEDS)
+    check_range("--examples", examples, 8, _MOST_EXAMPLES)
     common = {"hidden": hidden, "outputs": outputs, "dropout": dropout, "seeds": seeds}
     _check(settings, common)
     if data is None:
-        common |= {"features": features, "examples": examples}
+        common |= {"features": features or 784, "examples": examples}
     else:
         common |= _inputs(data, data_dir, examples)
     return _shown([_profile(setting, common) for setting in settings], out, json)
@@ -92,6 +95,9 @@ def _settings(activation: str, init: str, bias_init: str | None, normalization: 
     """Every combination, the last of them changing fastest."""
     from fanin.overrides import parse_assignment, parse_value  # `--help` stays fast
 
+    for flag, text in (("activation", activation), ("init", init), ("bias-init", bias_init)):
+        if text is not None and not text.strip():
+            raise RecipeError(f"--{flag}: expected a name, or several with commas between; got {text!r}")
     given = {"activation": activation, "init": init, "bias_init": bias_init, "normalization": normalization}
     axes = [
         [(key, parse_value(value)) for value in parse_assignment(f"{key}={text}")[1]]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.optimizer import optimizer_by_name
+from fanin.cli.paths import Place
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
-    from fanin.datasets import Dataset
+    from pathlib import Path
 
 
 def prove(
@@ -20,13 +22,13 @@ def prove(
     /,
     *,
     data: str = "auto",
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     loss: str | None = None,
     optimizer: str | None = None,
-    batch_size: int | None = None,
-    seeds: int = 8,
-    epochs: int | None = None,
-    steps: int | None = None,
+    batch_size: Whole | None = None,
+    seeds: Whole = 8,
+    epochs: Whole | None = None,
+    steps: Whole | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train a network of yours with and without a remedy, from the same seeds, and say whether it helps.
@@ -41,7 +43,7 @@ def prove(
         with the network as it is.
     data
         auto, mnist, digits, a file, a folder or module:attr (`fanin list datasets`); evaluated on its test set. Inputs
-        are rows of numbers: a network of pictures begins with nn.Unflatten(1, (1, 28, 28)).
+        are rows of numbers, or pictures, (N, 1, height, width), where the network takes those and not rows.
     data_dir
         Where MNIST or a relative data file lies.
     loss
@@ -59,13 +61,17 @@ def prove(
     json
         Print everything as JSON on standard output, and nothing else there.
     """
+    if epochs is not None and steps is not None:
+        raise FaninError("--epochs and --steps: choose one")
+    for flag, value in (("--batch-size", batch_size), ("--seeds", seeds), ("--epochs", epochs), ("--steps", steps)):
+        check_range(flag, value, 1)
     from fanin.code import named
     from fanin.proof.prove import prove as proved  # `--help` stays fast
     from fanin.proof.remedies import remedy
 
     wanted = {text: remedy(text) for text in remedies}
     make = named(model, expected="a function that makes a network", lasting=True)
-    train, held_out = examples(data, data_dir)
+    train, held_out = _examples(make, model, data, data_dir)
     found = proved(
         make,
         wanted,
@@ -88,26 +94,26 @@ def prove(
     return 0
 
 
-def examples(data: str, data_dir: Path | None) -> tuple[Any, Any]:
-    """Training and evaluation data as rows, scaled as training scales them."""
+def _examples(make: Any, spec: str, data: str, data_dir: Path | None) -> tuple[Any, Any]:
+    """Training and evaluation data as the network takes them, scaled as training scales them."""
+    from torch import nn
+
+    from fanin.cli.code import made
     from fanin.cli.progress import stderr
     from fanin.cli.run import load_data
+    from fanin.cli.training import arrays
+    from fanin.training.setup import seeded
 
-    dataset = load_data(data, data_dir, stderr())
-    return _split(dataset, "train"), _split(dataset, "test")
-
-
-def _split(dataset: Dataset, which: str) -> tuple[Any, Any]:
-    import numpy as np
-
-    part = getattr(dataset, which)
-    return np.asarray(part.inputs, dtype=np.float32) * np.float32(dataset.scale), np.asarray(
-        part.labels, dtype=np.int64
-    )
+    console = stderr()
+    network = make
+    if not isinstance(make, nn.Module):
+        network = seeded((lambda: made("MODEL", spec, make)) if callable(make) else make, 0)
+    return arrays(load_data(data, data_dir, console), network, console)
 
 
 def loss_of(text: str | None) -> Any:
     """A loss by its name or by package.module:function; None as it is."""
+    from fanin.cli.training import LOSS_ALIASES
     from fanin.code import named
     from fanin.proof.remedies import LOSSES, unknown
 
@@ -115,6 +121,7 @@ def loss_of(text: str | None) -> Any:
         return None
     if ":" in text:
         return named(text, expected="a loss", lasting=True)
+    text = LOSS_ALIASES.get(text, text)
     if text not in LOSSES:
         raise FaninError(unknown("--loss", text, LOSSES))
     return LOSSES[text]
@@ -125,14 +132,10 @@ def optimizer_of(text: str | None) -> Any:
     from functools import partial
 
     from fanin.code import named
-    from fanin.proof.remedies import OPTIMIZERS, remedy, unknown
 
     if text is None:
         return None
     if ":" in text:
         return named(text, expected="a function of parameters that makes an optimiser", lasting=True)
-    options = dict(remedy(f"optimizer={text}").options)
-    name = str(options.pop("name", ""))
-    if name.lower() not in OPTIMIZERS:
-        raise FaninError(unknown("--optimizer", name, OPTIMIZERS))
-    return partial(OPTIMIZERS[name.lower()], **options)
+    kind, options = optimizer_by_name(text)
+    return partial(kind, **options)

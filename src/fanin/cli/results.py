@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from fanin.cli.output import shown
+from fanin.cli.paths import Place, check_file
+from fanin.cli.selection import selected
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
 _CHARTS_BYTES = 76 * 2**30  # of address space: with 38 GiB vl-convert aborts, with 76 it draws
 
 Flag = Annotated[bool, Parameter(negative=())]
+Names = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
 
 
-def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
+def results(folder: Place, /, *, study: Names = None, arm: Names = None, json: Flag = False, csv: Flag = False) -> int:
     """Show the results of a study folder as tables, JSON or CSV.
 
     Parameters
     ----------
     folder
         A folder that `fanin run` wrote.
+    study
+        Only this study; repeat for more.
+    arm
+        Only this arm; repeat for more. The first that is named is the one the others are compared with.
     json
         A list of studies with their arms.
     csv
@@ -34,8 +41,10 @@ def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
     """
     if json and csv:
         raise FaninError("--json and --csv: choose one")
+    if csv and (study or arm):
+        raise FaninError("--csv: has every trial; expected no --study or --arm (its first columns are study and arm)")
     if json:
-        print_json(summaries(folder))
+        print_json(summaries(folder, study, arm))
     elif csv:
         print_csv(folder)
     else:
@@ -44,32 +53,43 @@ def results(folder: Path, /, *, json: Flag = False, csv: Flag = False) -> int:
         from fanin.report.table import print_table
 
         with shown():
-            for summary in summaries(folder):
+            for summary in summaries(folder, study, arm):
                 print_table(summary, Console())
     return 0
 
 
-def report(folder: Path, /, *, out: Path | None = None) -> int:
+def report(folder: Place, /, *, study: Names = None, arm: Names = None, out: Place | None = None) -> int:
     """Write the results of a study folder as one self-contained HTML page.
 
     Parameters
     ----------
     folder
         A folder that `fanin run` wrote.
+    study
+        Only this study; repeat for more.
+    arm
+        Only this arm; repeat for more. The first that is named is the one the others are compared with.
     out
         The page's path; by default report.html in the folder.
     """
-    print(write_report(summaries(folder), out or folder / "report.html"))
+    check_file("--out", out, "page.html")
+    if (study or arm) and out is None:
+        raise FaninError(
+            "--study and --arm: expected --out too, so that the page of all is not replaced by one of some"
+        )
+    print(write_report(summaries(folder, study, arm), out or folder / "report.html"))
     return 0
 
 
-def summaries(folder: Path) -> list[StudySummary]:
-    """Summaries of all studies in a folder."""
+def summaries(
+    folder: Path, studies: Sequence[str] | None = None, arms: Sequence[str] | None = None
+) -> list[StudySummary]:
+    """Summaries of the studies in a folder: of all, or of those and of their arms that are named."""
     from fanin.report.summary import summarize
     from fanin.store import Store
 
     with Store.open(folder) as store:
-        return [summarize(stored, store) for stored in store.studies()]
+        return [summarize(stored, store) for stored in selected(store.studies(), studies or (), arms or ())]
 
 
 def prepare() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import shutil
 import sys
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from fanin.cli.numbers import Whole
+from fanin.cli.dry_run import dry_run as dry
+from fanin.cli.numbers import Seeds, Whole
 from fanin.cli.output import patient_console, say, silence
+from fanin.cli.paths import Name, Place, check_folder
 from fanin.errors import FaninError, RecipeError
 
 if TYPE_CHECKING:
@@ -26,17 +27,36 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the exit code of a run that was stopped before its end
 
+# what Keras, scikit-learn, Lightning and others call a recipe's settings
+ELSEWHERE = {
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "initializer": "init",
+    "kernel_initializer": "init",
+    "bias_initializer": "bias_init",
+    "layers": "hidden",
+    "units": "hidden",
+    "hidden_layer_sizes": "hidden",
+    "max_epochs": "epochs",
+    "n_epochs": "epochs",
+    "max_iter": "epochs",
+    "solver": "optimizer",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "criterion": "loss",
+}
+
 Many = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
 
 
 def run(
-    *studies: str,
-    seeds: Whole | None = None,
+    *studies: Name,
+    seeds: Seeds | None = None,
     data: str = "auto",
-    data_dir: Path | None = None,
+    data_dir: Place | None = None,
     device: str = "auto",
     jobs: Whole | None = None,
-    out: Path | None = None,
+    out: Place | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=(), consume_multiple=False)] = None,
     vary: Many = None,
     keep_weights: Literal["first", "all", "none"] = "first",
@@ -45,7 +65,7 @@ def run(
     allow_code: Annotated[bool, Parameter(negative=())] = False,
     executor: Literal["inline", "local", "ray", "dask"] = "local",
     address: str | None = None,
-    time_limit: str | None = None,
+    time_limit: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
 ) -> int:
     """Run studies and show what came out. What an earlier run has done is not done again.
 
@@ -72,7 +92,7 @@ def run(
     keep_weights
         Keep the trained weights of each arm's first seed, of all, or of none.
     dry_run
-        Say what would be run, and stop.
+        Say what would be run, and what has its result already; train nothing.
     json
         Print the results as JSON on standard output, and nothing else there.
     allow_code
@@ -90,14 +110,18 @@ def run(
     from fanin.driver import TimeUp
     from fanin.driver import run as drive
     from fanin.driver.deadline import seconds_of
+    from fanin.driver.executors import CLUSTERS, check_executor
+    from fanin.driver.run import resolve_device
 
-    end = time.monotonic() + seconds_of(time_limit) if time_limit else None  # loading the data counts
+    end = None if time_limit is None else time.monotonic() + seconds_of(time_limit)  # loading the data counts
+    check_executor(executor, jobs, address)
+    check_folder("--out", out)
     chosen = _chosen(studies, set_ or [], vary or [], seeds, allow_code=allow_code)
     quiet = patient_console()
     dataset = load_data(data, data_dir, quiet)
     folder = out or Path("runs") / f"{_label(studies)}-{dataset.name}"
     if dry_run:
-        return _dry_run(chosen, dataset, device, folder)
+        return dry(chosen, dataset, device if executor in CLUSTERS else resolve_device(device), folder)
     shown = _Shown(folder, quiet)
     try:
         with make_watcher(quiet, lambda study: None if json else shown(study), prepare) as watcher:
@@ -153,6 +177,9 @@ def _chosen(
         raise RecipeError("expected at least one study, such as lab9; see `fanin list studies`")
     if seeds is not None and seeds < 1:
         raise RecipeError(f"--seeds: expected at least 1; got {seeds}")
+    for flag, texts in (("--set", sets), ("--vary", varies)):
+        for text in texts:
+            _check_assignment(flag, text)
     found: list[Study] = []
     for study in (study for name in names for study in find(name)):
         if study not in found:
@@ -163,27 +190,21 @@ def _chosen(
     return [study.changed(seeds=seeds) if seeds else study for study in chosen]
 
 
+def _check_assignment(flag: str, text: str) -> None:
+    """RecipeError that names the option where text is no key=value, or the key is another library's."""
+    from fanin.overrides import parse_assignment
+
+    try:
+        key, values = parse_assignment(text)
+    except RecipeError as error:
+        raise RecipeError(f"{flag}: {error}") from None
+    if (own := ELSEWHERE.get(key)) is not None:
+        raise RecipeError(f"{flag} {key}: a recipe calls it {own}; expected {flag} {own}={','.join(values)}")
+
+
 def _label(names: tuple[str, ...]) -> str:
     """The name of the default folder: the studies', without their folders; variants of a study share it."""
     return "-".join(dict.fromkeys(Path(name).stem for name in names))[:80]
-
-
-def _dry_run(studies: list[Study], dataset: Dataset, device: str, folder: Path) -> int:
-    from fanin.driver.run import check, resolve_device
-    from fanin.store import FILE, Store
-
-    check(studies, dataset, resolve_device(device))
-    known: set[str] = set()
-    wanted = {t.id(dataset.fingerprint) for study in studies for arm in study.arms for t in study.trials(arm)}
-    if os.path.isfile(folder / FILE):  # noqa: PTH113 - Path's raises where a name is too long
-        with Store.open(folder) as store:
-            known = store.finished(wanted)
-    for study in studies:
-        print(f"{study.name}: {len(study.arms)} arms x {study.seeds} seeds")
-        for arm in study.arms:
-            print(f"  {arm.name}")
-    print(f"{len(wanted)} different trials on {dataset.name}, {len(known)} of them already in {folder}")
-    return 0
 
 
 def _to_go_on(folder: Path) -> str:

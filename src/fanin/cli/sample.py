@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fanin.cli.numbers import Whole, check_range
+from fanin.cli.paths import Place, check_file, is_file, is_folder
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from fanin.pretraining.saving import Stack
 
+_MOST = 10_000  # pictures: more fill no screen that anybody looks at
+
 
 def sample(
-    folder: Path,
+    folder: Place,
     /,
     *,
-    n: int = 25,
-    steps: int = 1000,
-    seed: int = 0,
-    layer: int | None = None,
-    out: Path | None = None,
-    data_dir: Path | None = None,
+    n: Whole = 25,
+    steps: Whole = 1000,
+    seed: Whole = 0,
+    layer: Whole | None = None,
+    out: Place | None = None,
+    data_dir: Place | None = None,
 ) -> int:
     """Show what a trained stack dreams of: chains that run freely; of autoencoders what they make of held-out rows.
 
@@ -43,15 +48,13 @@ def sample(
     data_dir
         Where the data set lies, for autoencoders, if it was found by --data-dir.
     """
-    for flag, value in (("n", n), ("steps", steps)):
-        if value < 1:
-            raise FaninError(f"--{flag}: expected at least 1; got {value}")
-    if out is not None and out.is_dir():
-        raise FaninError(f"--out {out}: expected the path of a file to write, such as samples.png; got a folder")
+    check_range("--n", n, 1, _MOST)
+    check_range("--steps", steps, 1)
+    check_file("--out", out, "samples.png")
     from fanin.cli.stack_folder import STACK
 
-    path = folder / STACK if folder.is_dir() else folder
-    if not path.is_file():
+    path = folder / STACK if is_folder(folder) else folder
+    if not is_file(path):
         raise FaninError(f"{path}: no trained stack here; `fanin pretrain --out {folder}` trains one")
     from fanin.pretraining.saving import load_stack  # loads torch
 

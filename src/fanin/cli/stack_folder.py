@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fanin.cli.paths import is_file
 from fanin.errors import DataError, FaninError, StoreError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class StackFolder:
     def _found(self) -> DBN | StackedAutoencoder | None:
         """The stack of an earlier run of the same command; FaninError if it is another's."""
         path = self._folder / STACK
-        if not path.is_file():
+        if not is_file(path):
             return None
         from fanin.pretraining.saving import load_stack
 
@@ -142,7 +143,7 @@ class StackFolder:
         from fanin.cli.run import _same_command
 
         path = self._folder / STACK
-        kept = f"what {path} has is kept" if path.is_file() else "no layer was complete"
+        kept = f"what {path} has is kept" if is_file(path) else "no layer was complete"
         return f"interrupted; {kept}. To go on:\n  {_same_command()}"
 
     def finish(self, annealing: tuple[int, int] | None, divergence: Divergence | None) -> int:

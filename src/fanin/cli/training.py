@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fanin.cli.code import made, named
+from fanin.cli.numbers import check_range
+from fanin.cli.optimizer import optimizer_by_name
 from fanin.errors import FaninError, nearest
 
 if TYPE_CHECKING:
@@ -23,16 +26,9 @@ LOSSES = {
     "l1": "L1Loss",
     "bce": "BCELoss",
     "bce_with_logits": "BCEWithLogitsLoss",
+    "huber": "HuberLoss",
 }
-OPTIMIZERS = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "rmsprop": "RMSprop",
-    "adagrad": "Adagrad",
-    "adadelta": "Adadelta",
-    "nadam": "NAdam",
-}
+LOSS_ALIASES = {"mae": "l1"}  # else the nearest spelling would be mse
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,10 @@ def given(
     console: Console,
 ) -> Given:
     """The objects behind these words; FaninError for what cannot be had. `console` is told what was chosen."""
-    if batch_size is not None and batch_size < 1:
-        raise FaninError(f"--batch-size: expected at least 1; got {batch_size}")
-    if lr is not None and not lr > 0:
+    check_range("--batch-size", batch_size, 1)
+    if lr is not None and not 0 < lr < math.inf:
         raise FaninError(f"--lr: expected a positive number; got {lr:g}")
-    chosen = _loss(loss), _optimizer(optimizer, lr)  # a misspelling is told before anything is loaded
+    chosen = _loss(loss), optimizer_of(optimizer, lr)  # a misspelling is told before anything is loaded
     network = _model(model, seed)
     train, test = _data(data, data_dir, network, console)
     return Given(network, _batches(train, batch_size), None if test is None else _batches(test, batch_size), *chosen)
@@ -90,6 +85,7 @@ def _loss(spec: str | None) -> Any:
         return None
     from torch import nn
 
+    spec = LOSS_ALIASES.get(spec, spec)
     if spec in LOSSES:
         return getattr(nn, LOSSES[spec])()
     if ":" not in spec:
@@ -104,27 +100,23 @@ def _loss(spec: str | None) -> Any:
     return found
 
 
-def _optimizer(spec: str | None, lr: float | None) -> Callable[[Any], Any] | None:
+def optimizer_of(spec: str | None, lr: float | None) -> Callable[[Any], Any] | None:
     """A function of parameters; Adam where only a rate is given."""
     if spec is None and lr is None:
         return None
-    import torch
-
-    spec = spec or "adam"
-    if spec in OPTIMIZERS:
-        make, name = getattr(torch.optim, OPTIMIZERS[spec]), OPTIMIZERS[spec]
-    elif ":" in spec:
+    spec, options = "adam" if spec is None else spec, {}
+    if ":" in spec:
         make, name = named("--optimizer", spec), spec
     else:
-        known = ", ".join(OPTIMIZERS)
-        raise FaninError(
-            f"--optimizer: expected one of {known} or MODULE:ATTR; got {spec!r}{nearest(spec, OPTIMIZERS)}"
-        )
+        make, options = optimizer_by_name(spec)
+        name = make.__name__
+    if lr is not None and "lr" in options:
+        raise FaninError(f"--optimizer {spec} and --lr: choose one rate")
     if not callable(make):
         raise FaninError(
             f"--optimizer {spec}: expected a class, or a function of parameters; got {type(make).__name__}"
         )
-    options = {} if lr is None else {"lr": lr}
+    options |= {} if lr is None else {"lr": lr}
 
     def build(parameters: Any) -> Any:
         return make(parameters, **options)
@@ -142,10 +134,10 @@ def _data(spec: str, data_dir: Path | None, model: nn.Module, console: Console) 
         found = named("--data", spec)
         if callable(found) and not (hasattr(found, "__len__") or hasattr(found, "__iter__")):
             found = made("--data", spec, found)
-        return _arrays(found, model, console) if isinstance(found, Dataset) else _parts(found)
+        return arrays(found, model, console) if isinstance(found, Dataset) else _parts(found)
     from fanin.cli.run import load_data
 
-    return _arrays(load_data(spec, data_dir, console) if spec != "digits" else load(spec), model, console)
+    return arrays(load_data(spec, data_dir, console) if spec != "digits" else load(spec), model, console)
 
 
 def _parts(found: Any) -> tuple[Any, Any]:
@@ -158,7 +150,7 @@ def _parts(found: Any) -> tuple[Any, Any]:
     return found, None
 
 
-def _arrays(dataset: Dataset, model: nn.Module, console: Console) -> tuple[Any, Any]:
+def arrays(dataset: Dataset, model: nn.Module, console: Console) -> tuple[Any, Any]:
     """Rows, scaled as training scales them; pictures where the model takes those and not rows."""
     train, test = _tensors(dataset.train, dataset.scale), _tensors(dataset.test, dataset.scale)
     shape = dataset.image_shape
