@@ -182,3 +182,8 @@ def test_shared_settings_may_need_each_other_or_the_arms(shared, arm):
 def test_shared_settings_that_fit_no_arm_are_told_by_the_arms():
     with pytest.raises(RecipeError, match=r"arms\.0\.pretraining: the units of a dbn are sigmoid"):
         Study.from_dict({"name": "a/b", "recipe": {"pretraining": "dbn"}, "arms": [{"name": "x"}]})
+
+
+def test_a_name_that_is_too_long_for_a_file_is_an_unknown_study():
+    with pytest.raises(RecipeError, match="unknown study"):
+        find("x" * 5000)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fanin.datasets import load
+from fanin.datasets.pictures import read_grey
 from fanin.errors import DataError
 
 X = np.arange(60).reshape(20, 3).astype(np.float64)
@@ -237,3 +238,8 @@ def test_relative_paths_are_looked_for_in_data_dir(tmp_path):
     (tmp_path / "pets.csv").write_text(CSV)
     assert load("pets.csv", data_dir=tmp_path).classes == ("cat", "dog")
     says("pets.csv", "no such file")
+
+
+def test_a_picture_whose_name_is_too_long_is_told(tmp_path):
+    with pytest.raises(DataError, match="xxx"):
+        read_grey(tmp_path / ("x" * 5000))
