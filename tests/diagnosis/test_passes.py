@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fanin.diagnosis import diagnose
+from fanin.diagnosis.one_batch import overfit_one_batch
 from fanin.diagnosis.passes import drops_in_evaluation, error_in_evaluation, examples, mixes_examples, modules_called
+from fanin.errors import FaninError
 from fanin.training import Batch
 
 
@@ -97,6 +100,45 @@ def test_errors_in_evaluation_are_handed_back() -> None:
     fit = Batch(batch().inputs, torch.zeros(8, dtype=torch.long))
     assert error_in_evaluation(Does(lambda z, _: z), loss, fit) is None
     assert error_in_evaluation(Does(lambda z, training: fails(z, training) if training else z), loss, fit) is None
+
+
+class Stubborn(nn.Module):
+    """Its own train() raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def train(self, mode: bool = True) -> Stubborn:
+        raise ValueError("no modes here")
+
+
+def test_a_train_that_raises_is_an_error_like_any_other() -> None:
+    model, loss = Stubborn(), nn.CrossEntropyLoss()
+    error = error_in_evaluation(model, loss, batch())
+    assert isinstance(error, ValueError)
+    assert error.args == ("no modes here",)
+    assert not drops_in_evaluation(model, batch())
+    assert not mixes_examples(model, batch())
+    assert [name for name, _ in modules_called(model, batch())] == ["layer", ""]
+    x, y = batch().inputs[0], batch().targets % 2
+    (finding,) = diagnose(model, (x, y), loss=loss, eval_data=(x, y), steps=0).findings
+    assert finding.cause == "wrong-mode"
+    assert "raises ValueError: no modes here, on training data too" in finding.evidence
+    with pytest.raises(FaninError, match=r"forward raised ValueError.*no modes here"):
+        diagnose(model, (x, y), steps=0)  # no loss: the outputs are asked
+    verdict = overfit_one_batch(model, (x, y), loss=loss, steps=2).verdict
+    assert verdict == "It cannot be trained on one batch of 8: ValueError: no modes here"
+
+
+def test_a_network_that_gives_no_tensor_in_evaluation_mode_mixes_nothing() -> None:
+    model = Does(lambda z, training: z if training else {"boxes": []})
+    assert not mixes_examples(model, batch())
+    mixed = Does(lambda z, training: z if training else z - z.mean(0))
+    assert mixes_examples(mixed, batch())
 
 
 def test_some_examples_of_a_batch() -> None:

@@ -61,6 +61,13 @@ def test_a_run_is_the_training_by_hand():
         assert sum(curve.losses[:3]) / 3 == pytest.approx(found.curve[0], rel=1e-6)
 
 
+def test_arrays_are_judged_as_they_are_trained_on():
+    held = HELD[0].numpy().astype("float64"), HELD[1].numpy()
+    model = nn.Linear(4, 3).double()  # would refuse float32
+    proof = fanin.prove(model, "lr=0.1", (X.numpy().astype("float64"), Y.numpy()), eval_data=held, seeds=2, steps=3)
+    assert all(outcome.accuracy is not None for outcome in proof.arms["lr=0.1"].outcomes)
+
+
 def test_nothing_of_the_users_changes(random_state):
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

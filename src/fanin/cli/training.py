@@ -59,9 +59,12 @@ def given(
     if lr is not None and not 0 < lr < math.inf:
         raise FaninError(f"--lr: expected a positive number; got {lr:g}")
     chosen = _loss(loss), optimizer_of(optimizer, lr)  # a misspelling is told before anything is loaded
+    from fanin.training import batches_for  # loads torch
+
     network = _model(model, seed)
     train, test = _data(data, data_dir, network, console)
-    return Given(network, _batches(train, batch_size), None if test is None else _batches(test, batch_size), *chosen)
+    batches, held_out = (None if d is None else batches_for(network, d, batch_size=batch_size) for d in (train, test))
+    return Given(network, batches, held_out, *chosen)
 
 
 def _model(spec: str, seed: int) -> nn.Module:
@@ -194,9 +197,3 @@ def _refusal(model: nn.Module, inputs: Any) -> Exception | None:
         except Exception as error:  # a user's forward may raise anything
             return error
     return None
-
-
-def _batches(data: Any, batch_size: int | None) -> Any:
-    from fanin.training import Batches
-
-    return Batches.of(data, batch_size=batch_size)

@@ -24,7 +24,7 @@ from fanin.diagnosis.start import first_pass
 from fanin.errors import DataError, FaninError
 from fanin.finding import Finding
 from fanin.proof.remedies import apply
-from fanin.training import Batch, Batches, OptimizerSpec, Training, copy_of, untouched
+from fanin.training import Batch, OptimizerSpec, Training, alone, batches_for, copy_of, untouched
 from fanin.training.losses import call, refused
 from fanin.training.randomness import seed_all
 
@@ -55,8 +55,9 @@ def diagnose(
     diagnosed: data without batches, a forward that raises.
     """
     _check(model, loss, {"steps": (steps, 0), "seed": (seed, 0)} | ({} if epochs is None else {"epochs": (epochs, 1)}))
-    with untouched(model, parameters=steps > 0):
-        trained = _materialized(model, _first_batch(model, data, seed), seed)
+    network = alone(model)
+    with untouched(network, parameters=steps > 0):
+        trained = _materialized(network, _first_batch(network, data, seed), seed)
         training = Training.of(trained, data, loss=loss, optimizer=optimizer)
         _try_optimizer(training.optimizer, trained)
         found = _diagnose(trained, training, eval_data, steps=steps, seed=seed, epochs=epochs)
@@ -102,7 +103,7 @@ def _materialized(model: nn.Module, batch: Batch, seed: int) -> nn.Module:
         with torch.no_grad():
             call(found, batch.to(_device(found)))
     except Exception as error:  # a user's forward may raise anything
-        raise refused(batch, error) from error
+        raise refused(batch, error, found) from error
     return found
 
 
@@ -116,8 +117,8 @@ def _diagnose(
     start = first_pass(copy_of(model) if steps else model, first, training.loss)
     if start.error is not None and start.stage == "forward":
         told = isinstance(start.error, FaninError)
-        raise start.error if told else refused(first, start.error) from start.error
-    evaluation = None if eval_data is None else _evaluation(eval_data, seed)
+        raise start.error if told else refused(first, start.error, model) from start.error
+    evaluation = None if eval_data is None else _evaluation(model, eval_data, seed)
     runs = start.error is None and start.graph is not None and start.graph.loss is not None
     names = {op.name for op in start.graph.between()} if start.graph else set()
     sample = replace(sample, scale_free=distance(names) is None, paired=start.paired)
@@ -157,18 +158,17 @@ def _raised(evidence: Evidence) -> None:
         raise FaninError(f"{start.stage or 'training'} raised {type(error).__name__}: {error}") from error
 
 
-def _evaluation(data: Any, seed: int) -> Sample:
+def _evaluation(model: nn.Module, data: Any, seed: int) -> Sample:
     try:
         with _reading("data"):
-            return sample_of(Batches.of(data).epoch(seed))
+            return sample_of(batches_for(model, data).epoch(seed))
     except DataError as error:
         raise DataError(f"eval_{error}") from error  # as is said of `data`
 
 
 def _first_batch(model: nn.Module, data: Any, seed: int) -> Batch:
     """A batch that can be computed with; DataError where the first cannot."""
-    embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in model.modules())
-    batches = Batches.of(data, float_inputs=not embeds)
+    batches = batches_for(model, data)
     with _reading("data"):
         batch = next(batches.endless(seed))
     tensors = [t for t in (*batch.inputs, *batch.named.values(), batch.targets) if isinstance(t, Tensor)]

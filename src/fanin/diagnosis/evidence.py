@@ -105,6 +105,11 @@ class Evidence:
         return passes.error_in_evaluation(self.model, self.training.loss, batch)
 
     @cached_property
+    def evaluation_mode_error(self) -> Exception | None:
+        """What the network in evaluation mode, or the loss, raises on the first batch of training data."""
+        return passes.error_in_evaluation(self.model, self.training.loss, self.start.batch)
+
+    @cached_property
     def baseline(self) -> float | None:
         """The least loss of outputs that do not depend on the inputs."""
         if self.start.output is None:

@@ -8,7 +8,7 @@ from functools import partial
 from fanin.diagnosis.sample import MOST, Sample
 from fanin.proof.remedies import draw, set_batch_size, set_lr, set_optimizer
 from fanin.proof.scaling import scale_inputs, scale_targets
-from fanin.training import Training
+from fanin.training import Training, optimizers
 
 Change = Callable[[Training], Training]
 
@@ -24,8 +24,8 @@ def rate(factor: float) -> Change:
 
 
 def adam(training: Training, lr: float = 1e-3) -> Training:
-    """Adam, over all parameters."""
-    return set_optimizer(training, "adam", lr=lr)
+    """Adam, over all parameters, with an eps that their format can hold."""
+    return set_optimizer(training, optimizers.adam, lr=lr)
 
 
 def batches_of(size: int) -> Change:

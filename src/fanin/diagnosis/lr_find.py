@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fanin.errors import FaninError
 from fanin.report.words import count
-from fanin.training import Batch, Training, train, untouched
+from fanin.training import Batch, Training, alone, train, untouched
 from fanin.training.optimizers import learning_rate
 from fanin.training.randomness import seed_all
 
@@ -133,6 +133,7 @@ def lr_find(
     if steps < 10 or seeds < 1:
         raise FaninError(f"lr_find: expected at least 10 steps and 1 seed; got {steps} and {seeds}")
     rates = [low * (high / low) ** (i / (steps - 1)) for i in range(steps)]
+    model = alone(model)
     with untouched(model):
         training = Training.of(model, data, loss=loss, optimizer=optimizer, batch_size=batch_size)
         built = training.optimizer.build(training.new(0))

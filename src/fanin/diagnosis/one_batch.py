@@ -14,7 +14,7 @@ from fanin.diagnosis.experiments import adam
 from fanin.diagnosis.runs import RunResult, constant_loss, run
 from fanin.diagnosis.sample import Sample, sample_of
 from fanin.errors import FaninError
-from fanin.training import Training, copy_of, untouched
+from fanin.training import Training, alone, copy_of, untouched
 from fanin.training.losses import call
 from fanin.training.randomness import seed_all
 
@@ -61,6 +61,8 @@ class OneBatch:
         """In words."""
         own, other = self.own.learnt, self.adam.learnt
         batch = f"one batch of {self.examples}"
+        if self.own.error and self.adam.error:
+            return f"It cannot be trained on {batch}: {self.own.error}"
         if own >= BY_HEART:
             return f"It learns {batch} by heart: what is computed can be learnt."
         if other >= BY_HEART:
@@ -112,6 +114,7 @@ def overfit_one_batch(
         raise FaninError(f"overfit_one_batch, model: expected an nn.Module; got {type(model).__name__}")
     if steps < 1:
         raise FaninError(f"overfit_one_batch, steps: expected at least 1; got {steps}")
+    model = alone(model)
     with untouched(model):
         training = Training.of(model, data, loss=loss, optimizer=optimizer, batch_size=batch_size)
         batch = next(islice(training.stream(seed), 1))

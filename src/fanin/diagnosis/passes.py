@@ -5,47 +5,48 @@ No copy of its weights is made, and it is left as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from fanin.errors import FaninError
 from fanin.training import Batch, untouched
 from fanin.training.losses import Loss, call, main_output, value_of
 from fanin.training.randomness import seed_all
 
 
-@contextmanager
-def _looking(model: nn.Module, *, training: bool | None = None, seed: int = 0) -> Iterator[None]:
-    """For a pass in a mode (None: as it is), after which the network is as it was; what it raises is swallowed.
+def _passed(model: nn.Module, batch: Batch, *, training: bool | None = None, seed: int = 0) -> Any:
+    """The outputs of a pass in a mode (None: as it is), after which the network is as it was; None where it raises.
 
-    An error here has been told of by the first pass, or means that the network wants batches of one size.
+    An error here has been told of by the first pass, or means that the network wants batches of one size; a user's own
+    train() may raise too.
     """
     with untouched(model, parameters=False), torch.no_grad(), suppress(Exception):
         if training is not None:
             model.train(training)
         seed_all(seed)
-        yield
+        return call(model, batch)
+    return None
 
 
 def modules_called(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module]]:
     """The modules that run on a batch, by their paths, in the order in which they end; again for each call."""
     seen: list[tuple[str, nn.Module]] = []
-    with _looking(model):
-        for name, part in model.named_modules():  # untouched puts the hooks back
+    with untouched(model, parameters=False):  # which takes the hooks away
+        for name, part in model.named_modules():
             part.register_forward_hook(lambda part, _, __, name=name: seen.append((name, part)))
-        call(model, batch)
+        _passed(model, batch)
     return seen
 
 
 def error_in_evaluation(model: nn.Module, loss: Loss, batch: Batch) -> Exception | None:
     """What the network in evaluation mode, or the loss of its outputs, raises on a batch."""
     with untouched(model, parameters=False), torch.no_grad():
-        model.eval()
         try:
+            model.eval()
             value_of(loss, call(model, batch), batch)
         except Exception as error:  # a user's code may raise anything
             return error
@@ -55,8 +56,8 @@ def error_in_evaluation(model: nn.Module, loss: Loss, batch: Batch) -> Exception
 def drops_in_evaluation(model: nn.Module, batch: Batch) -> bool:
     """Whether a function of dropout is called with training=True while every module is in evaluation mode."""
     watch = _Dropout()
-    with _looking(model, training=False), watch:
-        call(model, batch)
+    with watch:
+        _passed(model, batch, training=False)
     return watch.active
 
 
@@ -69,13 +70,14 @@ def mixes_examples(model: nn.Module, batch: Batch) -> bool:
     parts = [t for t in (*batch.inputs, *batch.named.values()) if isinstance(t, torch.Tensor)]
     if half < 1 or any(not t.dim() or len(t) != batch.size or t.is_sparse for t in parts):
         return False
-    found = []
-    for one, seed in ((batch, 0), (batch, 1), (examples(batch, half, batch.size), 0)):
-        with _looking(model, training=False, seed=seed):
-            found.append(main_output(call(model, one)))
-    if len(found) < 3 or not found[0].dim() or not torch.equal(found[0], found[1]):
+    alone = examples(batch, half, batch.size)
+    found = [_passed(model, one, training=False, seed=seed) for one, seed in ((batch, 0), (batch, 1), (alone, 0))]
+    try:
+        whole, again, alone = map(main_output, found)
+    except FaninError:  # one raised, or gives something else in evaluation mode
         return False
-    whole, _, alone = found
+    if not whole.dim() or not torch.equal(whole, again):
+        return False
     if len(whole) != batch.size or len(alone) != batch.size - half or whole.shape[1:] != alone.shape[1:]:
         return False
     size = float(whole.abs().max())

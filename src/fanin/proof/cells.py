@@ -171,7 +171,7 @@ class Maker:
 
     def _value(self, factors: Sequence[Factor], cell: int, asked: Asked, seed: int) -> float:
         from fanin.proof.judging import Ask, judged, run, steps_of
-        from fanin.training import Batches
+        from fanin.training import batches_for
 
         try:
             training = _training(self.make, levels_of(factors, cell), self.data, seed)
@@ -180,7 +180,7 @@ class Maker:
             if asked.metric == "diverged":
                 return float(curve.stopped is not None)
             held_out = (
-                Batches.of(self.eval_data).in_order()
+                batches_for(model, self.eval_data).in_order()
                 if asked.metric.startswith("test")
                 else training.batches.in_order()
             )

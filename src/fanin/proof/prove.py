@@ -15,7 +15,7 @@ from fanin.proof.page import Arm, Proof
 from fanin.proof.remedies import Change, as_change
 from fanin.proof.verdict import judge
 from fanin.statistics import CONFIDENCE
-from fanin.training import Batches, Training
+from fanin.training import Batches, Training, batches_for
 from fanin.training.copying import copy_of, untouched
 from fanin.training.losses import call, main_output, targets_of
 
@@ -57,7 +57,7 @@ def prove(
     base = Training.of(make_model, data, loss=loss, optimizer=optimizer, batch_size=batch_size)
     changes = _changes(remedy)
     variants = {BASELINE: base} | {name: _changed(name, change, base) for name, (change, _) in changes.items()}
-    held_out = Batches.of(data if eval_data is None else eval_data, float_inputs=not _embeds(base)).in_order()
+    held_out = batches_for(base.new(0), data if eval_data is None else eval_data).in_order()
     ask = _ask(metric, base, held_out, [given for _, given in changes.values()])
     trial = _Trial(_seeds(seeds), ask, held_out, epochs, steps)
     known = [make_model] if isinstance(make_model, nn.Module) else []
@@ -164,10 +164,6 @@ def _names_classes(base: Training, held_out: Batches) -> bool:
     with torch.no_grad():
         outputs = main_output(call(model, batch.to(device)))
     return right(outputs, targets_of(batch.to(device)), logits=False) is not None
-
-
-def _embeds(base: Training) -> bool:
-    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in base.new(0).modules())
 
 
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:

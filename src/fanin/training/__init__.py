@@ -12,3 +12,5 @@ from fanin.training.losses import Loss as Loss
 from fanin.training.losses import choose_loss as choose_loss
 from fanin.training.optimizers import OptimizerSpec as OptimizerSpec
 from fanin.training.setup import Training as Training
+from fanin.training.setup import batches_for as batches_for
+from fanin.training.wrappers import alone as alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -66,18 +67,30 @@ class Batches:
     batch_size: int | None
 
     @classmethod
-    def of(cls, data: Any, *, batch_size: int | None = None, float_inputs: bool = True) -> Batches:
+    def of(
+        cls,
+        data: Any,
+        *,
+        batch_size: int | None = None,
+        float_inputs: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> Batches:
         """From a DataLoader (taken as it is), a Dataset, (X, y) of tensors or arrays, X alone, or a list of batches.
 
         batch_size: for data that are not batched yet, 32 if not given; they are shuffled in every epoch. Arrays of
-        floats become torch's default dtype; integer arrays too, unless `float_inputs` is False (embeddings).
-        DataError for what cannot be gone through, or twice.
+        floats become `dtype`, by default torch's own; integer arrays too, unless `float_inputs` is False (embeddings).
+        Tensors stay as they are. Of a loader that Accelerate has prepared, the one beneath is taken.
+        DataError for what cannot be gone through, or not twice.
         """
+        if batch_size is not None and batch_size < 1:
+            raise DataError(f"batch_size: expected at least 1; got {batch_size}")
         if isinstance(data, Batches):
             return data
         if isinstance(data, DataLoader):
+            data = getattr(data, "base_dataloader", data)  # Accelerate's own keeps account of who goes through it
             return cls(data, _length(data.dataset), data.batch_size)
         if isinstance(data, list) and data and all(isinstance(b, tuple | list | Mapping) for b in data):
+            _refuse_numbers(data)
             first = as_batch(data[0])
             return cls(data, sum(as_batch(b).size for b in data), first.size)
         if isinstance(data, Iterator):
@@ -87,7 +100,7 @@ class Batches:
             )
         collate = None
         if not isinstance(data, Dataset):
-            data, collate = _arrays(data, float_inputs=float_inputs), _as_it_is
+            data, collate = _arrays(data, dtype or torch.get_default_dtype(), float_inputs=float_inputs), _as_it_is
         if isinstance(data, IterableDataset):
             return cls(DataLoader(data, batch_size=batch_size or BATCH_SIZE), None, batch_size or BATCH_SIZE)
         count = _length(data)
@@ -219,14 +232,37 @@ def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
     return batch
 
 
-def _arrays(data: Any, *, float_inputs: bool) -> Dataset:
+def _refuse_numbers(data: list[Any]) -> None:
+    """DataError for lists of lists of numbers, which may be rows or (X, y), and are no batches of tensors."""
+    first = data[0]
+    if isinstance(first, list | tuple) and all(isinstance(leaf, Number) for leaf in _leaves(first)):
+        raise DataError(
+            "data: expected a list of batches of tensors; got a list of lists of numbers, which may be rows or inputs "
+            "and targets: pass np.array(rows), or the tuple (np.array(X), np.array(y))"
+        )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What lists and tuples hold, at any depth."""
+    for part in value:
+        yield from _leaves(part) if isinstance(part, list | tuple) else (part,)
+
+
+def _arrays(data: Any, dtype: torch.dtype, *, float_inputs: bool) -> Dataset:
+    if isinstance(data, list | tuple) and not data:
+        raise DataError(f"data: expected at least one example, as (X, y) or X; got an empty {type(data).__name__}")
     parts = list(data) if isinstance(data, list | tuple) else [data]
     if not 1 <= len(parts) <= 2:
         raise DataError(
             f"data: expected (X, y), a DataLoader or a Dataset; got a {type(data).__name__} of {len(parts)}"
         )
+    if len(parts) == 2 and parts[0] is not None and parts[1] is None:
+        raise DataError(
+            "data: expected (X, y); got (X, None): pass X alone where inputs are their own targets (an autoencoder), "
+            "or [(X, None)], one batch, where the loss wants none"
+        )
     try:
-        tensors = [_tensor(part, floating=float_inputs and i == 0) for i, part in enumerate(parts)]
+        tensors = [_tensor(part, dtype, floating=float_inputs and i == 0) for i, part in enumerate(parts)]
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"data: expected arrays or tensors of numbers, (X, y); got {_kinds(parts)} ({error})") from None
     if len({len(t) if t.dim() else -1 for t in tensors}) > 1 or not tensors[0].dim():
@@ -235,8 +271,8 @@ def _arrays(data: Any, *, float_inputs: bool) -> Dataset:
     return Rows(*tensors)
 
 
-def _tensor(part: Any, *, floating: bool) -> Tensor:
-    """Tensors as they are; arrays and frames with floats in torch's default dtype."""
+def _tensor(part: Any, dtype: torch.dtype, *, floating: bool) -> Tensor:
+    """Tensors as they are; arrays and frames with floats in that dtype."""
     if isinstance(part, Tensor):
         return part.detach()
     array = np.asarray(part)
@@ -245,7 +281,7 @@ def _tensor(part: Any, *, floating: bool) -> Tensor:
     array = np.ascontiguousarray(array)
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())  # torch warns of what is read-only
     if floating or tensor.is_floating_point():
-        return tensor.to(torch.get_default_dtype())
+        return tensor.to(dtype)
     return tensor if tensor.dtype == torch.bool else tensor.long()
 
 

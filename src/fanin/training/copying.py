@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from fanin.errors import FaninError
+from fanin.training.callers import users_level
 from fanin.training.randomness import RandomState
 
 _HOOKS = (
@@ -130,7 +131,7 @@ class _Part:
                     f"{type(self._module).__name__}.{name} was changed in place by the network's own forward, and "
                     "stays so: no copy of it was kept",
                     RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=users_level(),
                 )
 
 

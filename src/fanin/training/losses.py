@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +21,27 @@ def call(model: nn.Module, batch: Batch) -> Any:
     return model(*batch.inputs, **batch.named)
 
 
-def refused(batch: Batch, error: Exception) -> FaninError:
-    """What is said where a forward raises on a batch."""
+def refused(batch: Batch, error: Exception, model: nn.Module) -> FaninError:
+    """What is said where a forward raises on a batch: the inputs, PyTorch's words, and what to do about dtypes."""
     first = batch.first
     return FaninError(
         f"model: forward raised {type(error).__name__} on a batch of inputs {tuple(first.shape)}, {first.dtype} on "
-        f"{first.device}: {error}"
+        f"{first.device}: {error}{_other_dtype(batch, model)}"
     )
+
+
+def _other_dtype(batch: Batch, model: nn.Module) -> str:
+    """A remedy where real inputs and real parameters are of one dtype each, and not of the same."""
+    inputs = {x.dtype for x in (*batch.inputs, *batch.named.values()) if _real(x)}
+    weights = {p.dtype for p in model.parameters() if _real(p)}
+    if len(inputs) != 1 or len(weights) != 1 or inputs == weights:
+        return ""
+    given, own = inputs.pop(), weights.pop()
+    return f" (inputs are {given}, the parameters {own}: pass x.to({own}), or model.to({given}))"
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def main_output(outputs: Any) -> Tensor:
@@ -55,15 +70,28 @@ def targets_of(batch: Batch) -> Any:
 
 
 def value_of(loss: Loss, outputs: Any, batch: Batch) -> Tensor:
-    """The loss as a scalar; FaninError if it is none."""
+    """The loss as a scalar; FaninError if it is none, with what is to be done about what it is."""
     found = loss(outputs, targets_of(batch))
     if not isinstance(found, Tensor) or found.numel() != 1:
-        given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise FaninError(
-            f"loss: expected a tensor of one number from loss(outputs, targets); got {given}: take its mean "
-            '(reduction="mean")'
-        )
+        raise FaninError(f"loss: expected a tensor of one number from loss(outputs, targets); got {_no_scalar(found)}")
     return found.reshape(())
+
+
+def _no_scalar(found: Any) -> str:
+    """What a loss gave in place of a scalar, and what to do."""
+    kind = type(found).__name__
+    if isinstance(found, Tensor):
+        return f'a tensor of shape {tuple(found.shape)}: take its mean (reduction="mean")'
+    if found is None:
+        return "None: end the function with return"
+    if isinstance(found, np.generic | np.ndarray):
+        return f"numpy's {kind}, which has no gradient: compute it by torch's functions, without .numpy()"
+    if isinstance(found, int | float):
+        return f"{kind} {found:g}, which has no gradient: return the tensor itself, without .item() or float()"
+    if isinstance(found, list | tuple | Mapping):
+        which = f" with the keys {list(found)[:4]}" if isinstance(found, Mapping) else ""
+        return f"a {kind} of {len(found)}{which}: return the one that is to fall, or their weighted sum"
+    return f"{kind}: return what torch's functions make of outputs and targets"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fanin.errors import FaninError
+from fanin.training.wrappers import unwrapped_optimizer
 
+HALF_EPS = 1e-4  # of adaptive optimisers in float16: a normal number, as 6.1e-5 is the smallest
 Factory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
 
@@ -35,9 +37,15 @@ class OptimizerSpec:
 
     @classmethod
     def of(cls, optimizer: Any, model: nn.Module) -> OptimizerSpec:
-        """From an instance, a class, a factory (called with model.parameters()), or None: Adam at its defaults."""
+        """From an instance, a class, a factory (called with model.parameters()), or None: Adam, as `adam` makes it.
+
+        Of what Accelerate or Lightning have wrapped the optimiser within is taken.
+        """
+        optimizer = unwrapped_optimizer(optimizer)
         if optimizer is None:
-            return cls("Adam at its defaults, since none was given", factory=torch.optim.Adam)
+            half = any(p.dtype == torch.float16 for p in model.parameters())
+            words = f"Adam with eps = {HALF_EPS:g}, since parameters are float16" if half else "Adam at its defaults"
+            return cls(f"{words}{' and' if half else ', since'} none was given", factory=adam)
         if isinstance(optimizer, torch.optim.Optimizer):
             return cls._of_instance(optimizer, model)
         if callable(optimizer):
@@ -111,6 +119,13 @@ class OptimizerSpec:
         groups = [(options, tuple(map(new, names))) for options, names in self.groups]
         (options, names), *rest = groups
         return replace(self, groups=((options, (*names, *added)), *rest))
+
+
+def adam(parameters: Iterable[nn.Parameter], *, lr: float = 1e-3) -> torch.optim.Adam:
+    """torch.optim.Adam at its defaults; with eps = 1e-4 where a parameter is float16, in which 1e-8 is 0."""
+    held = list(parameters)
+    eps = HALF_EPS if any(p.dtype == torch.float16 for p in held) else 1e-8
+    return torch.optim.Adam(held, lr=lr, eps=eps)
 
 
 def _of_parameters_or_model(factory: Callable[[Any], torch.optim.Optimizer], model: nn.Module) -> torch.optim.Optimizer:

@@ -15,6 +15,7 @@ from fanin.training.copying import copy_of
 from fanin.training.losses import Loss, call, choose_loss, name_of, refused, targets_of
 from fanin.training.optimizers import OptimizerSpec
 from fanin.training.randomness import RandomState, seed_all
+from fanin.training.wrappers import alone
 
 BatchChange = Callable[[Batch], Batch]
 
@@ -47,11 +48,12 @@ class Training:
     ) -> Self:
         """From what a user has: a module (copied for every run) or a factory; see Batches.of and OptimizerSpec.of.
 
+        Of a module that is compiled, or wrapped for several processes, the one within is taken (see `alone`).
         Without a loss the one that the first batch's targets call for is taken.
         """
+        model = alone(model) if isinstance(model, nn.Module) else model
         sample = model if isinstance(model, nn.Module) else seeded(model, 0)
-        embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in sample.modules())
-        batches = Batches.of(data, batch_size=batch_size, float_inputs=not embeds)
+        batches = batches_for(sample, data, batch_size=batch_size)
         words = name_of(loss)
         if loss is None:
             loss, words = _default_loss(copy_of(sample), next(batches.endless(0)))
@@ -72,6 +74,13 @@ class Training:
         return replace(self, **fields)
 
 
+def batches_for(model: nn.Module, data: Any, *, batch_size: int | None = None) -> Batches:
+    """Batches.of(data), arrays as this network takes them: floats of its dtype, integers kept where it embeds."""
+    embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in model.modules())
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    return Batches.of(data, batch_size=batch_size, float_inputs=not embeds, dtype=dtype)
+
+
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """make() under a seed; global random states are put back. FaninError if it makes no module."""
     if not callable(make):
@@ -90,11 +99,11 @@ def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 def _default_loss(model: nn.Module, batch: Batch) -> tuple[Loss, str]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     batch = batch.to(device)
-    model.eval()
     with torch.no_grad():
         try:
+            model.eval()
             outputs = call(model, batch)
-        except Exception as error:  # a user's forward may raise anything
-            raise refused(batch, error) from error
+        except Exception as error:  # a user's code may raise anything
+            raise refused(batch, error, model) from error
     chosen = choose_loss(outputs, targets_of(batch))
     return chosen.loss, chosen.words

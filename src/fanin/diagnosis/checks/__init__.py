@@ -9,6 +9,7 @@ from fanin.diagnosis.checks.evaluation import eval_mismatch, overfitting
 from fanin.diagnosis.checks.modes import frozen_parameters, wrong_mode
 from fanin.diagnosis.checks.non_finite import non_finite_data, non_finite_run
 from fanin.diagnosis.checks.outputs import output_activation
+from fanin.diagnosis.checks.precision import epsilon
 from fanin.diagnosis.checks.refusal import refused
 from fanin.diagnosis.checks.steps import (
     batch_size,
@@ -42,7 +43,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "saturation": (saturation,),
     "dead-units": (dead_units,),
     "non-finite": (non_finite_data, non_finite_run),
-    "optimizer": (optimizer,),
+    "optimizer": (optimizer, epsilon),
     "batch-size": (batch_size,),
     "capacity": (capacity,),
     "missing-nonlinearity": (missing_nonlinearity,),

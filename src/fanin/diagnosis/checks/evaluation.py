@@ -22,6 +22,9 @@ def eval_mismatch(e: Evidence) -> Iterator[Finding]:
     a, b = e.sample.inputs, e.evaluation.inputs
     if e.evaluation_error is not None:
         error = f"{type(e.evaluation_error).__name__}: {e.evaluation_error}".split("\n")[0]
+        if e.evaluation_mode_error is not None:  # so it is not the data
+            yield _cannot_evaluate(error)
+            return
         yield _mismatch(
             f"on evaluation inputs {tuple(b.tensor.shape[1:])} (training: {tuple(a.tensor.shape[1:])}) the network or "
             f"the loss raises {error}",
@@ -48,6 +51,20 @@ def eval_mismatch(e: Evidence) -> Iterator[Finding]:
             0.8,
             (correlation, 0.3),
         )
+
+
+def _cannot_evaluate(error: str) -> Finding:
+    """The network raises in evaluation mode, whatever the data."""
+    return Finding(
+        "wrong-mode",
+        None,
+        None,
+        None,
+        f"in evaluation mode the network, or the loss of its outputs, raises {error}, on training data too",
+        "model.eval() that sets modes alone, and outputs of the same kind in both",
+        0.6,
+        "the error's own message",
+    )
 
 
 def _mismatch(

@@ -11,6 +11,7 @@ from fanin.diagnosis.checks.modes import module_called, some
 from fanin.diagnosis.evidence import GOOD, Evidence, percent
 from fanin.diagnosis.graph import Graph, Op, activation_inputs
 from fanin.diagnosis.start import WeightedLayer
+from fanin.diagnosis.ways import cuts
 from fanin.finding import Finding
 
 
@@ -194,13 +195,19 @@ def capacity(e: Evidence) -> Iterator[Finding]:
 
 
 def _narrowest(e: Evidence) -> tuple[str, int] | None:
-    """(layer, numbers by example) of the narrowest place before the outputs, where it is narrow; None elsewhere."""
+    """(layer, numbers by example) of the narrowest place before the outputs, where it is narrow; None elsewhere.
+
+    A place is one that there is no way around: a bias for each item, beside the factors that make up the rest, is none.
+    """
     graph, batch = e.start.graph, e.start.batch.size
     if graph is None or e.sample.targets.like_inputs:
         return None  # an autoencoder's bottleneck is its purpose
     found, layer = None, ""
+    unavoidable = set(cuts(graph))
     for op in graph.behind():
         layer = op.layer if op.kind in ("weighted", "recurrent") else layer
+        if op not in unavoidable:
+            continue
         if op is graph.output or op.kind == "linear" or not op.shape or op.shape[0] != batch or len(op.shape) < 2:
             continue
         if op.kind == "weighted" and op is e.start.layers[-1].op:

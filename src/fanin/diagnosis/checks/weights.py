@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fanin.diagnosis.evidence import CLEAR, Evidence, percent
 from fanin.diagnosis.experiments import adam, initialized
 from fanin.diagnosis.start import WeightedLayer
+from fanin.diagnosis.ways import chains
 from fanin.finding import Finding, Remedy
 
 _GLOROT = "Glorot and Bengio (2010); Saxe, McClelland and Ganguli (2014)"
@@ -100,18 +101,19 @@ def _gain(row: WeightedLayer) -> float:
 def slopes(e: Evidence) -> Iterator[Finding]:
     """Gradients that shrink or grow geometrically on the way back, over more than a factor of 100 in all.
 
-    The logarithm of E[g^2] by layer is fitted by a line; theory says which slope an activation and its weights have
-    (fanin.theory). It matters where training struggles.
+    The logarithm of E[g^2] by layer is fitted by a line, for each chain of layers that follow each other: layers of
+    parallel branches are no steps on one way. Theory says which slope an activation and its weights have
+    (fanin.theory). It matters where training struggles; of several such chains the steepest is named.
     """
-    # a gradient that is 0, or no number, is another cause's
-    rows = [row for row in e.start.layers if row.gradient and math.isfinite(row.gradient)]
-    if len(rows) < 3 or (e.steps and not e.troubled):
+    if e.start.graph is None or (e.steps and not e.troubled):
         return
-    logs = [math.log10(max(row.gradient or 0.0, 1e-300)) for row in rows]
-    slope, straight = _line(logs)
-    total = slope * (len(logs) - 1)
-    if straight < 0.6 or abs(total) < 4 or (not e.steps and abs(total) < 8):
+    least = 4 if e.steps else 8
+    found = [row for row in map(_slope, _chains(e)) if row is not None and abs(row[1]) >= least]
+    found = [row for row in found if not _used_elsewhere(e, *row[:2])]
+    if not found:
         return
+    rows, total, straight = max(found, key=lambda row: abs(row[1]))
+    slope = total / (len(rows) - 1)
     vanishing = total > 0  # larger towards the outputs
     first = rows[0]
     updates = _relative(first)
@@ -119,9 +121,9 @@ def slopes(e: Evidence) -> Iterator[Finding]:
         "vanishing-gradient" if vanishing else "exploding-gradient",
         first.layer or None,
         10 ** (abs(slope) / 2),
-        10 ** (2 / max(len(logs) - 1, 1)),
+        10 ** (2 / (len(rows) - 1)),
         f"the gradient's size {'shrinks' if vanishing else 'grows'} by {10 ** (abs(slope) / 2):.2g} a layer on the way "
-        f"back, {10 ** (abs(total) / 2):.2g} over {len(logs)} layers"
+        f"back, {10 ** (abs(total) / 2):.2g} over {len(rows)} layers"
         + (f"; |gradient| / |weights| of {first.layer} is {updates:.2g}" if updates is not None else ""),
         'fanin.init_(model, "critical") for the activation at hand; ReLU for sigmoid; normalisation; residual branches'
         if vanishing
@@ -130,6 +132,33 @@ def slopes(e: Evidence) -> Iterator[Finding]:
         _GLOROT,
         Remedy("normalization", "batch normalisation behind every hidden layer", {}) if vanishing else _INIT,
     )
+
+
+def _chains(e: Evidence) -> Iterator[list[WeightedLayer]]:
+    """Layers that follow each other, where their gradients are numbers other than 0: those are another cause's."""
+    assert e.start.graph is not None
+    rows = {row.op: row for row in e.start.layers if row.gradient and math.isfinite(row.gradient)}
+    for chain in chains(e.start.graph, rows):
+        yield [rows[op] for op in chain]
+
+
+def _slope(rows: list[WeightedLayer]) -> tuple[list[WeightedLayer], float, float] | None:
+    """(layers, decades of E[g^2] over them, how straight); None of fewer than three, or where it is no line."""
+    if len(rows) < 3:
+        return None
+    slope, straight = _line([math.log10(max(row.gradient or 0.0, 1e-300)) for row in rows])
+    return (rows, slope * (len(rows) - 1), straight) if straight >= 0.6 else None
+
+
+def _used_elsewhere(e: Evidence, rows: list[WeightedLayer], decades: float) -> bool:
+    """Whether gradients shrink, but the first weights are used again where they have not shrunk half as far.
+
+    So it is through the steps of a recurrence, whose weights learn by the last ones.
+    """
+    first = rows[0]
+    known = [r.gradient for r in e.start.layers if r.parameter == first.parameter and r.gradient]
+    most = max(filter(math.isfinite, known))
+    return decades > 0 and math.log10(most / (first.gradient or most)) > decades / 2
 
 
 def _relative(row: WeightedLayer) -> float | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.diagnosis.watch.streams import Layer, Seen, part, second_moment
+from fanin.training.wrappers import sharded
 
 _FLAT = 0.05  # a unit is saturated where the derivative is under this share of its largest value
 _NONLINEAR: dict[type[nn.Module], str] = {
@@ -21,6 +22,7 @@ _NONLINEAR: dict[type[nn.Module], str] = {
     nn.Sigmoid: "sigmoid",
 }
 _FUNCTIONS = {"ReluBackward0": "relu", "TanhBackward0": "tanh", "SigmoidBackward0": "sigmoid"}
+_SHARDS = "weights, gradients and updates are those of this process's shards"
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -174,23 +176,9 @@ def blind_spots(model: nn.Module) -> Iterator[str]:
         elif kind == "DistributedDataParallel":
             yield f"{name or kind}: activations are those of this process's part of each batch"
         elif kind == "FullyShardedDataParallel":
-            yield f"{name or kind}: weights, gradients and updates are those of this process's shards"
-
-
-def unparallel(model: nn.Module) -> nn.Module:
-    """The network within DataParallel and DistributedDataParallel, whose paths users know."""
-    while type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
-        inner = model.module
-        assert isinstance(inner, nn.Module)
-        model = inner
-    return model
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The network within these, and within torch.compile."""
-    model = unparallel(model)
-    inner = getattr(model, "_orig_mod", None)
-    return bare(inner) if isinstance(inner, nn.Module) else model
+            yield f"{name or kind}: {_SHARDS}"
+    if any(map(sharded, model.parameters())):
+        yield f"the network: {_SHARDS}"
 
 
 def first_not_finite(model: nn.Module, call: Callable[[], Any]) -> str | None:

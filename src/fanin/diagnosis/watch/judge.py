@@ -48,16 +48,19 @@ def stagnates(seen: Seen) -> bool | None:
     return curve.start - now < _FALLEN * abs(curve.start) and (rises or early - now < least)
 
 
-def not_finite(step: int, loss: float | None, weight: str | None, layer: str | None, gradient: str | None) -> Finding:
-    """At once: what is not finite, at which step, where first."""
+def not_finite(
+    step: int, loss: float | None, weight: str | None, layer: str | None, gradient: str | None, *, asked: bool
+) -> Finding:
+    """At once: what is not finite, at which step, where first. asked: whether outputs have been looked through."""
+    finite = ", though all outputs are" if asked else ""
     if weight is not None:
         words, where = f"at step {step} parameter {weight} is not finite", weight
     elif layer is not None:
         words, where = f"at step {step} the output of {layer or 'the network'} is not finite, the first to be so", layer
     elif gradient is not None and loss is None:
-        words, where = f"at step {step} the gradient of {gradient} is not finite, though all outputs are", gradient
+        words, where = f"at step {step} the gradient of {gradient} is not finite{finite}", gradient
     else:
-        words, where = f"at step {step} the loss is {loss}, though weights and outputs are finite", None
+        words, where = f"at step {step} the loss is {loss}, though weights{asked * ' and outputs'} are finite", None
     return Finding(
         "non-finite",
         where,
@@ -194,7 +197,11 @@ def _last(layer: Layer, seen: Seen) -> bool:
 
 
 def _slopes(seen: Seen) -> Iterator[Finding]:
-    """E[g^2] of the first weighted layer over that of the last: under 1e-4, or over 1e4, and steps that differ too."""
+    """E[g^2] of the first weighted layer over that of the last: under 1e-4, or over 1e4, and steps that differ too.
+
+    First and last are by the order of their calls: hooks do not tell which of parallel branches a layer is in, and the
+    first called stands for all of them.
+    """
     layers = [x for x in seen.layers.values() if x.kind == "weighted" and x.gradient.count]
     if len(layers) < 3:
         return

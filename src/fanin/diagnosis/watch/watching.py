@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from fanin.diagnosis.watch.account import as_dict, as_text
-from fanin.diagnosis.watch.hooks import Ear, Hooks, bare, blind_spots, first_not_finite, unparallel
+from fanin.diagnosis.watch.hooks import Ear, Hooks, blind_spots, first_not_finite
 from fanin.diagnosis.watch.judge import at_the_end, not_finite, on_the_way, without_parameters
 from fanin.diagnosis.watch.streams import Seen
 from fanin.diagnosis.watch.weights import Weights
 from fanin.errors import FaninError
 from fanin.finding import Finding
 from fanin.training import untouched
+from fanin.training.callers import users_level
+from fanin.training.wrappers import bare, needs_others, unparallel, unwrapped_optimizer
 
 _PENDING = 256  # losses on a card that wait for the next look
 
@@ -250,23 +252,29 @@ class Watch:
         if any(f.cause == "non-finite" for f in self.findings):
             return
         weight, gradient = self._weights.not_finite()
-        layer = None if weight else self._asked_again()
-        self._found(not_finite(self._seen.losses.steps if loss is not None else self._seen.steps + 1,
-                               loss, weight, layer, gradient))  # fmt: skip
+        asked, layer = (False, None) if weight else self._asked_again()
+        step = self._seen.losses.steps if loss is not None else self._seen.steps + 1
+        self._found(not_finite(step, loss, weight, layer, gradient, asked=asked))
 
-    def _asked_again(self) -> str | None:
-        """The first layer whose output is not finite, by passing the last batch once more; no trace of that is left."""
+    def _asked_again(self) -> tuple[bool, str | None]:
+        """The first layer whose output is not finite, by passing the last batch once more; and whether that was done.
+
+        No trace of it is left.
+        """
         if self._last is None:
-            return None
+            return False, None
         args, kwargs, (cast, dtype) = self._last
         model = bare(self._model)
+        if needs_others(model):  # who may have no such batch, and would be waited for
+            self._complain("the batch that broke: passing it once more would need all processes")
+            return False, None
         device = next((t.device.type for t in args if isinstance(t, Tensor)), "cpu")
         try:
             with untouched(model, parameters=False), torch.autocast(device, dtype=dtype, enabled=cast):
-                return first_not_finite(model, lambda: model(*args, **kwargs))
+                return True, first_not_finite(model, lambda: model(*args, **kwargs))
         except Exception as error:  # watching must never end a training
             self._complain(f"the batch that broke could not be passed once more: {type(error).__name__}: {error}")
-            return None
+            return False, None
 
     @contextmanager
     def _forgiven(self, what: str) -> Iterator[None]:
@@ -285,13 +293,12 @@ class Watch:
         else:
             where = f" in {finding.layer}" if finding.layer else ""
             words = f"{finding.cause}{where}: {finding.evidence}. Remedy: {finding.remedy}"
-            warnings.warn(words, DiagnosisWarning, stacklevel=2)
+            warnings.warn(words, DiagnosisWarning, stacklevel=users_level())
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
     """The optimiser of torch's that Accelerate's and Lightning's wrappers hold."""
-    while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
+    optimizer = unwrapped_optimizer(optimizer)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise FaninError(f"watch, optimizer: expected one of torch.optim's; got {type(optimizer).__name__}")
     return optimizer

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.diagnosis.watch.streams import Seen, Weight, second_moment
+from fanin.training.wrappers import local
 
 _SAMPLE = 2**16  # entries of a parameter that are followed through a step
 
@@ -30,7 +31,7 @@ class Weights:
     def broken(self) -> bool:
         """Whether a gradient near the outputs is not finite: a glance that every step can afford on a CPU."""
         g = self._sentinel.grad if self._sentinel is not None else None
-        return g is not None and not g.is_sparse and not math.isfinite(float(g.sum()))
+        return g is not None and not g.is_sparse and not math.isfinite(float(local(g).sum()))
 
     @property
     def on_cpu(self) -> bool:
@@ -40,7 +41,7 @@ class Weights:
     def not_finite(self) -> tuple[str | None, str | None]:
         """The first parameter, and the last with a gradient, that is not finite."""
         with torch.no_grad():
-            value = next((n for n, p in self._named if not bool(torch.isfinite(p).all())), None)
+            value = next((n for n, p in self._named if not bool(torch.isfinite(local(p)).all())), None)
             gradients = [n for n, p in self._named if p.grad is not None and not bool(torch.isfinite(_dense(p)).all())]
         return value, gradients[-1] if gradients else None
 
@@ -49,8 +50,10 @@ class Weights:
         with torch.no_grad():
             for name, p in self._named:
                 stream = self._seen.weights[name]
-                if p.grad is None or not p.grad.numel():
+                if p.grad is None:
                     stream.silent += 1
+                    continue
+                if not local(p.grad).numel():  # all of it is other processes', or it is empty
                     continue
                 moment = second_moment(_dense(p)) / scale**2
                 stream.silent += moment == 0
@@ -79,11 +82,11 @@ class Weights:
 
 
 def _sample(p: Tensor) -> Tensor:
-    flat = p.detach().reshape(-1)
+    flat = local(p.detach()).reshape(-1)
     return flat[:: -(-flat.numel() // _SAMPLE) or 1]
 
 
 def _dense(p: Tensor) -> Tensor:
     assert p.grad is not None
-    g = p.grad.detach()
+    g = local(p.grad.detach())
     return g.coalesce().values() if g.is_sparse else g
