@@ -98,7 +98,7 @@ BAD = [
     ("lab9/nn", ["momentum=0.9"], [], "lab9/nn, arm 'two hidden layers': momentum: unknown key"),
     ("lab9/nn", [], ["lr=0.1,0.1"], "is used more than once"),
     ("lab9/nn", [], ["hidden=256,256"], "is used more than once"),
-    ("lab9/activation", ["activation=relu"], [], "--set activation: the arms of lab9/activation (sigmoid, tanh"),
+    ("lab9/activation", ["activation=relu"], [], "--set activation: the arms of lab9/activation ('sigmoid', 'tanh'"),
 ]
 
 
@@ -119,8 +119,11 @@ def test_two_settings_of_many_values_make_a_map():
 
 def test_what_a_grid_varies_cannot_be_set():
     study = Study.from_dict({"name": "s", "grid": {"lr": [0.1, 0.2], "hidden": ["3", "4"]}})
-    with pytest.raises(RecipeError, match="differ in lr"):
+    with pytest.raises(RecipeError, match=r"\('lr=0.1, hidden=3', 'lr=0.1, hidden=4', .*4'\) differ in lr"):
         override(study, sets=["lr=0.3"])
+    many = Study.from_dict({"name": "s", "grid": {"lr": [i / 10 for i in range(1, 10)]}})
+    with pytest.raises(RecipeError, match=r"'lr=0.6' and 3 more\) differ in lr"):
+        override(many, sets=["lr=0.3"])
     assert override(study, sets=["epochs=3"]).grid == ("lr", "hidden")
 
 

@@ -51,3 +51,10 @@ def test_problems_say_where_what_was_expected_and_what_was_given():
 def test_a_recipes_own_words_are_kept_from_the_root():
     lines = told({"size": 2}, size=(Annotated[int, BeforeValidator(refuse)], ...))
     assert lines == ["f: size.odd: expected an odd one", "f: size: it is even"]
+
+
+def test_of_very_many_problems_the_first_are_told():
+    lines = told({"size": ["x"] * 25}, size=(list[int], ...))
+    assert len(lines) == 21
+    assert lines[19] == "f: size.19: expected a valid integer; got 'x'"
+    assert lines[20] == "f: ...: and 5 more problems"

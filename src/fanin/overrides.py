@@ -14,6 +14,7 @@ from fanin.study import Arm, Study
 
 Assignment = tuple[str, str]  # key, and value as text
 _MAP = 3  # values of a setting, from which on two of them make a map
+_ARMS_NAMED = 6  # in a message
 
 
 def override(study: Study, sets: Iterable[str] = (), varies: Iterable[str] = ()) -> Study:
@@ -56,7 +57,8 @@ def _check_shared(study: Study, key: str) -> None:
     """A field in which the arms differ is what they are named after: setting it would make their names untrue."""
     differ = key in RECIPE_FIELDS and len({getattr(arm.recipe, key) for arm in study.arms}) > 1
     if differ or key in study.grid:
-        names = ", ".join(arm.name for arm in study.arms)
+        names = ", ".join(repr(arm.name) for arm in study.arms[:_ARMS_NAMED])
+        names += f" and {more} more" if (more := len(study.arms) - _ARMS_NAMED) > 0 else ""
         raise RecipeError(
             f"--set {key}: the arms of {study.name} ({names}) differ in {key}; "
             f"set what they share, or write a study of your own"

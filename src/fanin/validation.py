@@ -12,6 +12,8 @@ from fanin.errors import RecipeError, nearest
 # no conversions, no unknown keys, no NaN; Choices are types of our own
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
+_MOST = 20  # problems of one thing that are told
+
 
 def as_tuples(value: Any) -> Any:
     """Lists, and lists within them, as tuples, which can be hashed; anything else as it is."""
@@ -25,8 +27,8 @@ def as_lists(value: Any) -> Any:
 
 def problems(error: ValidationError, prefix: str, known: Collection[str], *, of: str) -> list[str]:
     """One line per problem of a pydantic error: key path, what was expected, what was given, the nearest spelling."""
-    lines = []
-    for item in error.errors():
+    lines, found = [], error.errors()
+    for item in found[:_MOST]:
         where = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             allowed = ", ".join(known) or "no options"
@@ -40,6 +42,8 @@ def problems(error: ValidationError, prefix: str, known: Collection[str], *, of:
             lines.append(f"{where}: required, and not given")
         else:
             lines.append(f"{where}: {_lower(item['msg'])}; got {item['input']!r}")
+    if len(found) > _MOST:  # such as one for every layer
+        lines.append(f"{prefix}...: and {len(found) - _MOST:,} more problems")
     return lines
 
 
