@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from fanin.activations import Activation, resolve
 from fanin.catalogue import ACTIVATIONS
 from fanin.choice import choose
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPECS: list[Any] = [
     *ACTIVATIONS,
     *({"name": "leaky_relu", "negative_slope": s} for s in (0.0, 0.3, 1.0, 2.0)),
@@ -23,14 +24,6 @@ SPECS: list[Any] = [
 _SIZES = [0.0, 1e-300, 1e-30, 1e-8, 0.5, 1, 3, 8, 19.9, 20, 20.1, 36, 40, 100, 700, 1e4]
 POINTS = torch.tensor([sign * size for size in _SIZES for sign in (1, -1)], dtype=torch.float64)
 GRID = torch.cat([POINTS, torch.linspace(-12, 12, 4001, dtype=torch.float64)])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # by definition, apart from torch: large arguments in the form that does not overflow

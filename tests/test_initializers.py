@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,9 @@ from fanin.initializers import Keyed, Place, initialize
 from fanin.recipe import Recipe, Trial
 from fanin.streams import Stream
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAN_IN, FAN_OUT = 200, 100
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # name, options -> (mean, variance), by the closed form, and the distribution's name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,15 +15,9 @@ from fanin.diagnosis import diagnose
 from fanin.diagnosis.checks import CHECKS
 from fanin.finding import CAUSES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STEPS = 60
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def clusters(n: int = 320, scale: float = 1.0, shift: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,7 @@ from torch import nn
 from fanin.diagnosis.lr_find import lr_find
 from fanin.errors import FaninError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Point(nn.Module):

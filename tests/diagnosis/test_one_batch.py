@@ -11,13 +11,7 @@ from torch import nn
 from fanin.diagnosis.one_batch import overfit_one_batch
 from fanin.errors import FaninError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noise(classes=3, n=64):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,13 +14,7 @@ from fanin.diagnosis.start import Start, first_pass, like
 from fanin.errors import FaninError
 from fanin.training import Batch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def batch(n: int = 16, features: int = 5, outputs: int = 2) -> Batch:

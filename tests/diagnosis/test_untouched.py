@@ -19,7 +19,10 @@ from fanin.diagnosis.one_batch import overfit_one_batch
 from fanin.diagnosis.watch import watch
 from fanin.errors import FaninError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # the users' own hook, on inputs
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing"),  # the users' own hook, on inputs
+]
 WIDTH, CLASSES, BATCH = 6, 3, 8
 
 
@@ -142,14 +145,6 @@ WAYS = {
     "lr_find": lambda m, loss: lr_find(m, data(), loss=loss, optimizer=sgd, seeds=2, steps=10),
     "overfit_one_batch": lambda m, loss: overfit_one_batch(m, data(), loss=loss, optimizer=sgd, steps=3),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("way", WAYS)

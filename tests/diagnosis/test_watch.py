@@ -16,13 +16,7 @@ from fanin.diagnosis.watch import DiagnosisWarning, watch
 from fanin.diagnosis.watch.streams import POINTS, DeadUnits, LossCurve
 from fanin.errors import FaninError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 CRITERION = nn.CrossEntropyLoss

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -17,19 +16,13 @@ from fanin.errors import DataError, FaninError
 from tests.fuzz.mutations import files
 from tests.fuzz.readers import READERS, Reader
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 SECONDS = 5.0  # of the processor, for one small file
 some = settings(
     max_examples=30, phases=[Phase.explicit, Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck)
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def is_read(reader: Reader, content: bytes, folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,7 @@ from fanin.initializers import Drawn, Keyed, kaiming_normal, random_asymmetric
 from fanin.initializers.asymmetric import SIGMA
 from fanin.streams import Stream
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw(rows: int, inputs: int, *, fan_in: int | None = None, seed: int = 0, noise: Any = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from torch.nn import functional
 from fanin.catalogue import CALIBRATIONS
 from fanin.initializers.calibrate import METHODS, Calibration, Change, calibrate_
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK: dict[str, dict[str, Any]] = {
     "lsuv": {},
     "within_layer": {},
@@ -23,14 +25,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "metainit": {"steps": 2},
 }
 LABELS = torch.arange(12) % 3
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

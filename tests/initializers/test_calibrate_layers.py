@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +16,7 @@ from fanin.initializers.calibrate import calibrate_
 from fanin.initializers.calibrate.jacobian import partial_norm
 from fanin.initializers.calibrate.statistics import moments
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def inputs(*shape: int, seed: int = 9) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,8 @@ import torch
 from torch import nn
 
 from fanin.initializers.calibrate import calibrate_
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("lsuv", {}),
@@ -19,14 +20,6 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("metainit", {"steps": 2}),
 ]
 NAMES = [name for name, _ in METHODS]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network() -> nn.Sequential:

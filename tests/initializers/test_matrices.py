@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,17 +15,11 @@ from fanin import initializers
 from fanin.initializers import Drawn
 from tests.initializers.matrices import convolved, draw, eye
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RANDOM = ["orthogonal", "delta_orthogonal", "sparse", "looks_linear", "gaussian_submatrix"]
 FIXED = ["identity", "dirac", "hadamard", "idinit"]
 DENSE_ONLY = ["identity", "sparse"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # identities

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -17,13 +16,7 @@ from fanin.initializers import Keyed
 from fanin.streams import Stream
 from tests.initializers.matrices import convolved, draw, eye
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name: str, widths: list[int], *, seed: int = 0) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,13 +16,7 @@ from fanin.initializers.module.decisions import Decision, Decisions
 from fanin.theory import gain
 from tests.initializers.networks import GPT, Recurrent, ResNet, Shared, UNet, mlp
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def brief(table: Decisions) -> dict[str, tuple[Any, ...]]:

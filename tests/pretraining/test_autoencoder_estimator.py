@@ -18,13 +18,7 @@ from fanin.initializers import Keyed, xavier_uniform
 from fanin.pretraining.autoencoder import StackedAutoencoder
 from fanin.streams import Stream
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def data(dtype: type = np.float32) -> np.ndarray:

@@ -16,15 +16,9 @@ from fanin.catalogue import ACTIVATIONS
 from fanin.choice import choose
 from fanin.pretraining.autoencoder.layer import Layer, Loss, Passes, reconstruction_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BATCH, VISIBLE, HIDDEN = 7, 5, 4
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def layer_of(*, tied: bool, dtype: torch.dtype = torch.float64) -> Layer:

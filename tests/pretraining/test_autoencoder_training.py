@@ -17,15 +17,9 @@ from fanin.pretraining.divergence import DivergedError
 from fanin.record import Divergence
 from fanin.streams import Stream
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS, FEATURES = 23, 6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def data(rows: int = ROWS, features: int = FEATURES) -> np.ndarray:

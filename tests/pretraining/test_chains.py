@@ -11,13 +11,7 @@ from fanin.pretraining.boltzmann.training import machine
 from fanin.pretraining.boltzmann.uniforms import Uniforms
 from tests.pretraining.rbm_oracle import bits, options_of, state_of
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def index_of(v: torch.Tensor) -> torch.Tensor:

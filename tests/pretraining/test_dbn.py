@@ -17,13 +17,7 @@ from fanin.pretraining.boltzmann.rbm import RBM
 from fanin.pretraining.dbn import DBN
 from fanin.pretraining.divergence import DivergedError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def data(rows: int = 40, features: int = 6) -> np.ndarray:

@@ -24,6 +24,8 @@ from fanin.pretraining.likelihood.machine import machine_of
 
 from .likelihood_oracle import Tiny, binary, counts, exact_samples, log_z, tiny
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FEW = torch.tensor([0.0, 0.3, 0.8, 1.0])  # with so few betas whatever is wrong is wrong by much
 RATES = torch.tensor([0.2, 0.5, 0.9])
 MACHINE = tiny(2, 3, scale=1.5, seed=3)
@@ -35,14 +37,6 @@ GAUSSIAN = {
     "temperatures": torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0]),
 }
 MILD = tiny(2, 3, scale=0.5, seed=4)  # beside Gaussian units: its weights have a variance with few temperatures, too
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def errors_off(found, exact: float) -> float:

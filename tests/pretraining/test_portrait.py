@@ -22,17 +22,11 @@ from fanin.pretraining.portrait import (
     reconstructions,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 X = torch.from_numpy(np.random.default_rng(2).random((80, 6)).astype(np.float32))
 HELD_OUT = torch.from_numpy(np.random.default_rng(3).random((50, 6)).astype(np.float32))
 SMALL = {"batch_size": 20, "epochs": 2, "seed": 3}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def bits(n):

@@ -14,13 +14,7 @@ from fanin.pretraining.autoencoder import StackedAutoencoder
 from fanin.pretraining.dbn import DBN
 from fanin.pretraining.pretrain import pretrain_
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 OPTIONS = {"epochs": 2, "batch_size": 10, "seed": 1}

@@ -12,13 +12,7 @@ import torch
 from fanin.pretraining import RBM
 from tests.pretraining.rbm_oracle import bernoulli_log_likelihood, bits, state_of
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def loaded(hidden: int = 3, visible: int = 5, **params) -> RBM:

@@ -18,6 +18,8 @@ from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.boltzmann.units import hidden_units, visible_units
 from tests.pretraining.rbm_oracle import bits, one_hots, options_of, state_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KINDS = {
     "bernoulli": {},
     "gaussian": {"visible": "gaussian"},
@@ -26,14 +28,6 @@ KINDS = {
     "rectified hidden": {"hidden": "rectified"},
 }
 H, V = 3, 4
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def machine_of(kind: str) -> tuple[Options, State]:

@@ -20,13 +20,7 @@ from tests.pretraining.rbm_oracle import (
     state_of,
 )
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tensors(rbm: RBM) -> dict[str, torch.Tensor]:

@@ -14,13 +14,7 @@ from fanin.pretraining.boltzmann.uniforms import Uniforms
 from fanin.pretraining.dbn import DBN
 from fanin.pretraining.updown import Directed, up_down
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 WIDTHS = (6, 5, 4, 3)

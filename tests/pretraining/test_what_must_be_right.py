@@ -28,13 +28,7 @@ from fanin.sklearn import BernoulliRBM, DBNClassifier
 from .likelihood_oracle import tiny
 from .rbm_oracle import bernoulli_log_likelihood, bits, exact_samples, options_of, state_of
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def default(function, name: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,15 +12,9 @@ from fanin.profile import Band
 from fanin.theory import MeanField, function_of, predict
 from fanin.theory.quadrature import evaluate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DRAWS, DEPTH = 300, 12
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pairs(activation: str, width: int, w: float, b: float, *, start: float = 0.5, keep: float = 1.0) -> Tensor:
