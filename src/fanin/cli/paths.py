@@ -25,7 +25,7 @@ def name(_: type, tokens: Sequence[Token]) -> Any:
     """Text that may be a path, if a file could be called so: questions about others raise, from whoever asks them."""
     text = tokens[0].value
     try:
-        os.stat(text)  # noqa: PTH116
+        os.stat(text)  # noqa: PTH116 - the text as it was given
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ValueError(f"expected a path; got one that is too long, {text[:40]!r}...") from None
@@ -38,12 +38,12 @@ Name = Annotated[str, Parameter(converter=name)]
 
 def is_file(given: Path) -> bool:
     """Whether it is a file; no where that cannot be seen, as in a folder of somebody else's, where Path's raises."""
-    return os.path.isfile(given)  # noqa: PTH113
+    return os.path.isfile(given)  # noqa: PTH113 - Path's raises there
 
 
 def is_folder(given: Path) -> bool:
     """Whether it is a folder; no where that cannot be seen."""
-    return os.path.isdir(given)  # noqa: PTH112
+    return os.path.isdir(given)  # noqa: PTH112 - likewise
 
 
 def check_file(flag: str, given: Path | None, such_as: str) -> None:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
@@ -160,7 +161,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, FaninError):
         return words
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {words} ({os.path.basename(frame.filename)}, line {frame.lineno})"  # noqa: PTH119
+    return f"{type(error).__name__}: {words} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def serve(connection: Connection) -> None:
