@@ -24,7 +24,7 @@ def find(name: str) -> list[Study]:
     """Studies by name: a bundled one ("lab9/nn" or "nn"), a bundled folder ("lab9": all of it), or a TOML file."""
     known = bundled()
     path = Path(name)
-    if path.suffix == ".toml" or os.path.isfile(path):  # noqa: PTH113 - Path's raises where a name is too long
+    if path.suffix == ".toml" or os.path.isfile(path):
         return [Study.from_toml(path)]
     group = [file for key, file in known.items() if key.split("/")[0] == name]
     exact = [file for key, file in known.items() if name in (key, key.split("/")[1])]

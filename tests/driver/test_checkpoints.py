@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from zlib import crc32
@@ -27,6 +26,7 @@ from fanin.engine.checkpoint import FILE, trials_of
 from fanin.recipe import Recipe, Trial
 from fanin.store import Store
 from fanin.study import Study
+from tests.driver.processes import alive, wait_for, workers_of
 
 STUDY = Study.from_dict(
     {
@@ -386,13 +386,13 @@ def test_a_driver_that_is_killed_amid_a_trial(tmp_path, digits):
     code = SCRIPT.format(study=study.to_dict())
     driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")])
     try:
-        wait_for(lambda: children_of(driver.pid))
-        workers = children_of(driver.pid)  # before it gets busy: what follows must be quick
+        wait_for(lambda: workers_of(driver.pid))
+        workers = workers_of(driver.pid)  # before it gets busy: what follows must be quick
         wait_for(lambda: max(kept(tmp_path / "killed").values(), default=0) >= 3)
     finally:
         driver.kill()
         driver.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in workers))
+    wait_for(lambda: not any(alive(pid) for pid in workers))
     ((_, epoch),) = kept(tmp_path / "killed").items()
     assert 3 <= epoch < 30
     log = Log()
@@ -410,7 +410,7 @@ def test_a_stack_whose_worker_is_killed_goes_on_as_it_was(tmp_path, digits):
     class Killer(Log):
         def planned(self, work, trials, known):
             super().planned(work, trials, known)
-            self.workers = children_of(os.getpid())
+            self.workers = workers_of(os.getpid())
 
         def advanced(self, work):
             super().advanced(work)
@@ -428,36 +428,3 @@ def test_a_stack_whose_worker_is_killed_goes_on_as_it_was(tmp_path, digits):
     assert log.done == pytest.approx(log.work)
     run([study], out=tmp_path / "calm", data=digits, jobs=0)
     assert results(tmp_path / "killed", study) == results(tmp_path / "calm", study)
-
-
-def children_of(pid):
-    """Process ids of a process's workers."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and int(stat_of(folder.name)[1]) == pid:
-                found += [int(folder.name)] if b"fanin.driver.worker" in (folder / "cmdline").read_bytes() else []
-        except OSError:
-            pass  # it has just ended
-    return found
-
-
-def stat_of(pid):
-    """Fields of /proc/PID/stat behind the name: state, parent, ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def alive(pid):
-    try:
-        return stat_of(pid)[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from fanin.engine.export import load_weights
 from fanin.errors import FaninError, RecipeError
 from fanin.store import Store
 from fanin.study import Study
+from tests.driver.processes import alive, stat_of, wait_for, workers_of
 
 SMALL = {
     "name": "small",
@@ -235,28 +235,6 @@ class Killer(Log):
                 os.kill(pid, signal.SIGKILL)
 
 
-def workers_of(pid):
-    """Process ids of a process's workers."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and parent_of(folder.name) == pid:
-                command = (folder / "cmdline").read_bytes()
-                found += [int(folder.name)] if b"fanin.driver.worker" in command else []
-        except OSError:
-            pass  # it has just ended
-    return found
-
-
-def stat_of(pid):
-    """Fields of /proc/PID/stat behind the name: state, parent, ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def parent_of(pid):
-    return int(stat_of(pid)[1])
-
-
 def cpu_seconds(pid):
     return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
@@ -470,22 +448,6 @@ def test_workers_end_with_their_driver(tmp_path):
 def two_workers_of(pid):
     found = workers_of(pid)
     return found if len(found) == 2 else None
-
-
-def alive(pid):
-    try:
-        return stat_of(pid)[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
 
 
 def test_data_in_memory_of_any_kind(tmp_path):

@@ -38,7 +38,7 @@ def dry_run(studies: Sequence[Study], dataset: Dataset, device: str, folder: Pat
 def _finished(folder: Path, wanted: set[str]) -> set[str]:
     from fanin.store import FILE, Store
 
-    if not os.path.isfile(folder / FILE):  # noqa: PTH113 - Path's raises where a name is too long
+    if not os.path.isfile(folder / FILE):
         return set()
     with Store.open(folder) as store:
         return store.finished(wanted)

@@ -38,12 +38,12 @@ Name = Annotated[str, Parameter(converter=name)]
 
 def is_file(given: Path) -> bool:
     """Whether it is a file; no where that cannot be seen, as in a folder of somebody else's, where Path's raises."""
-    return os.path.isfile(given)  # noqa: PTH113 - Path's raises there
+    return os.path.isfile(given)
 
 
 def is_folder(given: Path) -> bool:
     """Whether it is a folder; no where that cannot be seen."""
-    return os.path.isdir(given)  # noqa: PTH112 - likewise
+    return os.path.isdir(given)
 
 
 def check_file(flag: str, given: Path | None, such_as: str) -> None:

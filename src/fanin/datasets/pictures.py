@@ -94,7 +94,7 @@ def read_grey(path: Path) -> Array:
     """A picture file as grey bytes (height, width), transparent parts on white; DataError if it cannot be read."""
     from PIL import Image  # only this reader needs it
 
-    if os.path.exists(path):  # noqa: PTH110 - Path's raises where a name is too long
+    if os.path.exists(path):
         require_file(path)  # a pipe would be waited for
     try:
         with warnings.catch_warnings():

@@ -61,5 +61,5 @@ def _abandoned(entry: os.DirEntry[str]) -> bool:
         lock = FileLock(Path(entry.path) / _LOCK, timeout=0)
         with lock:  # whoever holds it lives
             return True
-    except (OSError, NotImplementedError, Timeout):
+    except (OSError, NotImplementedError, Timeout):  # it has just gone, or there are no locks, or its driver lives
         return False

@@ -106,7 +106,7 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
 
 def others(folder: Path) -> str:
     """Study folders in or beside `folder`, for somebody who meant one of them."""
-    roots = [root for root in (folder, folder.parent) if os.path.isdir(root)]  # noqa: PTH112 - as above
+    roots = [root for root in (folder, folder.parent) if os.path.isdir(root)]
     found = sorted({path.parent for root in roots for path in root.glob(f"*/{FILE}")})
     return f"; there are {', '.join(map(str, found[:10]))}" if found else ""
 

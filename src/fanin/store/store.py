@@ -77,7 +77,7 @@ class Store:
     def create(cls, folder: Path | str) -> Store:
         """Open `folder` for writing, making it if need be; StoreError if it cannot, or another run writes there."""
         folder = Path(folder)
-        if os.path.exists(folder) and not folder.is_dir():  # noqa: PTH110 - Path's raises where a name is too long
+        if os.path.exists(folder) and not folder.is_dir():
             raise StoreError(f"{folder}: is a file; expected a folder for the results, new or of an earlier run")
         lock = FileLock(folder / LOCK, timeout=0)
         try:
@@ -104,7 +104,7 @@ class Store:
     def open(cls, folder: Path | str) -> Store:
         """Open `folder` for reading; StoreError if it is not a study folder."""
         folder = Path(folder)
-        if not os.path.isfile(folder / FILE):  # noqa: PTH113 - Path's raises where a name is too long
+        if not os.path.isfile(folder / FILE):
             expected = f"expected a folder that `fanin run` wrote (it holds {FILE})"
             raise StoreError(f"{folder}: no results here; {expected}{others(folder)}")
         try:
